@@ -1,0 +1,1 @@
+"""The `egotwin` command: the only part that may import every other."""

@@ -1,0 +1,1 @@
+"""Gymnasium environments: the dream (the model) and the room (MuJoCo), with the same spaces."""
