@@ -1,0 +1,60 @@
+"""Loading of weights that accepts a whole checkpoint of the right kind and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from diffusers.models.modeling_utils import ModelMixin
+from safetensors import SafetensorError
+
+from egotwin_sim.errors import UserError
+
+Model = TypeVar("Model", bound=ModelMixin)
+
+
+def load_whole(kind: type[Model], folder: str | Path, **options: Any) -> Model:
+    """Load a diffusers folder (``config.json`` beside safetensors) and check that every weight came from it.
+
+    Args:
+        kind: the class that the config must name.
+        folder: a local folder.
+        **options: passed to diffusers' `from_pretrained`, for example `torch_dtype`.
+
+    Raises:
+        UserError: no such folder, another class, weights that are missing, left over, truncated or of another shape.
+            diffusers itself only warns of most of these, and fills missing weights with random numbers. Pickled weights
+            are never read.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no config.json there; expected the folder of a saved {kind.__name__}")
+    try:
+        config = kind.load_config(folder)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder}/config.json cannot be read ({_first_line(error)}); save or download it again"
+        ) from error
+    named = config.get("_class_name") if isinstance(config, dict) else None
+    if named != kind.__name__:
+        raise UserError(f"{folder} holds a {named}, expected a {kind.__name__}; give the folder of the right model")
+    try:
+        # The base class's method, so that a class may call this from its own `from_pretrained`.
+        model, report = ModelMixin.from_pretrained.__func__(
+            kind, folder, output_loading_info=True, use_safetensors=True, local_files_only=True, **options
+        )
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
+        raise UserError(
+            f"{folder}: the weights do not load ({_first_line(error)}); they are missing, damaged or of another config"
+        ) from error
+    for problem, names in (("lacks", report["missing_keys"]), ("has unknown", report["unexpected_keys"])):
+        if names:
+            raise UserError(
+                f"{folder} {problem} weights ({len(names)}, first {sorted(names)[0]}); "
+                "use weights that were saved with this config"
+            )
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,197 @@
+"""The nano video VAE: a small causal autoencoder whose decoder is cheap enough to stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FRAMES_PER_LATENT = 4
+NEAR, FAR = 0.1, 10.0  # metres; the range of the logarithmic depth channel, the same as the data set's
+
+
+def depth_to_unit(depth: Tensor) -> Tensor:
+    """Metres to the network's logarithmic depth in [-1, 1]."""
+    return 2 * torch.log(depth.clamp(NEAR, FAR) / NEAR) / torch.log(torch.tensor(FAR / NEAR)) - 1
+
+
+def unit_to_depth(unit: Tensor) -> Tensor:
+    """The network's logarithmic depth in [-1, 1] to metres."""
+    return NEAR * (FAR / NEAR) ** ((unit.clamp(-1, 1) + 1) / 2)
+
+
+class ResBlock(nn.Module):
+    """GroupNorm, SiLU, convolution, twice; the last convolution starts at zero so that the block starts as identity.
+
+    With ``temporal=True`` the first convolution also sees the previous latent step (a causal kernel of two steps).
+    """
+
+    def __init__(self, channels: int, temporal: bool = False) -> None:
+        super().__init__()
+        self.temporal = temporal
+        self.norm1 = nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels * (2 if temporal else 1), channels, 3, padding=1)
+        self.norm2 = nn.GroupNorm(8, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor, steps: int, previous: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Map (B*steps, C, h, w); ``previous`` is the (B, C, h, w) feature of the step before the first one.
+
+        Returns the output and, for a temporal block, the feature to pass as ``previous`` of the next call.
+        """
+        h = F.silu(self.norm1(x))
+        last = None
+        if self.temporal:
+            features = h.unflatten(0, (-1, steps))
+            start = torch.zeros_like(features[:, :1]) if previous is None else previous[:, None].to(features.dtype)
+            last = features[:, -1]
+            h = torch.cat([h, torch.cat([start, features[:, :-1]], dim=1).flatten(0, 1)], dim=1)
+        h = self.conv1(h)
+        return x + self.conv2(F.silu(self.norm2(h))), last
+
+
+@dataclass
+class DecoderCache:
+    """What the decoder remembers of the latents before: one (B, C, h, w) feature per temporal block."""
+
+    features: list[Tensor]
+
+    def index(self, rows: Tensor) -> DecoderCache:
+        """The cache of the given batch rows."""
+        return DecoderCache([feature[rows] for feature in self.features])
+
+
+class VideoVAE(ModelMixin, ConfigMixin):
+    """A causal video autoencoder with 4x temporal and 8x spatial compression, and a depth channel in its decoder.
+
+    The first latent holds 1 frame, each later one 4 frames. The encoder sees one latent's frames at a time, so the
+    latent of a picture does not depend on when it was seen; the decoder also sees the latent before (causal), which
+    keeps textures steady. The decoder's fourth channel is the logarithmic depth of each pixel: the view memory warps
+    with it (``egotwin_sim.models.view_memory``).
+
+    Args:
+        latent_channels: channels C of a latent.
+        encoder_channels: widths at 1/4 and 1/8 of the picture.
+        decoder_channels: widths at 1/8 and 1/4 of the picture.
+        latents_mean, latents_std: per-channel statistics; ``encode`` returns latents with zero mean and unit
+            variance over the training data.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 16,
+        encoder_channels: tuple[int, int] = (96, 160),
+        decoder_channels: tuple[int, int] = (160, 128),
+        decoder_blocks: tuple[int, int] = (3, 3),
+        latents_mean: list[float] | None = None,
+        latents_std: list[float] | None = None,
+    ) -> None:
+        super().__init__()
+        wide, deep = encoder_channels
+        self.encoder_in = nn.Conv2d(3 * FRAMES_PER_LATENT * 16, wide, 3, padding=1)
+        self.encoder_high = nn.ModuleList(ResBlock(wide) for _ in range(2))
+        self.encoder_down = nn.Conv2d(wide, deep, 3, stride=2, padding=1)
+        self.encoder_low = nn.ModuleList(ResBlock(deep) for _ in range(3))
+        self.encoder_out = nn.Conv2d(deep, 2 * latent_channels, 3, padding=1)
+
+        low, high = decoder_channels
+        self.decoder_in = nn.Conv2d(latent_channels, low, 3, padding=1)
+        self.decoder_low = nn.ModuleList(ResBlock(low, temporal=i < 2) for i in range(decoder_blocks[0]))
+        self.decoder_up = nn.Conv2d(low, 4 * high, 3, padding=1)
+        self.decoder_high = nn.ModuleList(ResBlock(high) for _ in range(decoder_blocks[1]))
+        self.decoder_norm = nn.GroupNorm(8, high)
+        self.decoder_out = nn.Conv2d(high, 4 * FRAMES_PER_LATENT * 16, 3, padding=1)
+
+        self.to(memory_format=torch.channels_last)
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """Raw latents (N, C, h, w) to zero mean and unit variance over the training data."""
+        mean, std = self._statistics(latents)
+        return (latents - mean) / std
+
+    def denormalise(self, latents: Tensor) -> Tensor:
+        """The inverse of ``normalise``."""
+        mean, std = self._statistics(latents)
+        return latents * std + mean
+
+    def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        # Made from the config when needed: a buffer would be empty after a lazy load.
+        channels = self.config.latent_channels
+        mean = torch.tensor(self.config.latents_mean or [0.0] * channels, dtype=like.dtype, device=like.device)
+        std = torch.tensor(self.config.latents_std or [1.0] * channels, dtype=like.dtype, device=like.device)
+        return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
+
+    def moments(self, chunks: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance (N, C, h, w), before normalisation, of chunks (N, 3, 4, H, W) in [-1, 1]."""
+        x = F.pixel_unshuffle(chunks.flatten(1, 2), 4).contiguous(memory_format=torch.channels_last)
+        x = self.encoder_in(x)
+        for block in self.encoder_high:
+            x, _ = block(x, 1)
+        x = self.encoder_down(x)
+        for block in self.encoder_low:
+            x, _ = block(x, 1)
+        mean, log_variance = self.encoder_out(x).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(-20, 10)
+
+    def encode_chunks(self, chunks: Tensor) -> Tensor:
+        """Normalised latents (N, C, h, w) of chunks (N, 3, 4, H, W) in [-1, 1], each on its own."""
+        return self.normalise(self.moments(chunks)[0])
+
+    def encode(self, video: Tensor) -> Tensor:
+        """Normalised latents (B, C, 1+n, H/8, W/8) of a video (B, 3, 1+4n, H, W) in [-1, 1].
+
+        Raises:
+            ValueError: if the number of frames is not 1+4n, or the height or width is not a multiple of 8.
+        """
+        latents = self.encode_chunks(split_chunks(video).flatten(0, 1))
+        return latents.unflatten(0, (video.shape[0], -1)).transpose(1, 2)
+
+    def decode(self, latents: Tensor, cache: DecoderCache | None = None) -> tuple[Tensor, DecoderCache]:
+        """Decode normalised latents (B, C, n, h, w), each to its own 4 frames.
+
+        Args:
+            latents: consecutive latents.
+            cache: the second result of the call that decoded the latents before; None at the start.
+
+        Returns:
+            (B, n, 4 channels, 4 frames, H, W): RGB in [-1, 1] and logarithmic depth in [-1, 1] (``unit_to_depth``),
+            and the cache to continue with. The latent of a first frame holds that frame four times:
+            ``join_chunks`` drops the copies.
+        """
+        batch, _, steps = latents.shape[:3]
+        x = self.denormalise(latents.transpose(1, 2).flatten(0, 1))
+        x = self.decoder_in(x.contiguous(memory_format=torch.channels_last))
+        features: list[Tensor] = []
+        for i, block in enumerate(self.decoder_low):
+            previous = cache.features[i] if cache is not None and block.temporal else None
+            x, last = block(x, steps, previous)
+            if last is not None:
+                features.append(last)
+        x = F.pixel_shuffle(self.decoder_up(x), 2)
+        for block in self.decoder_high:
+            x, _ = block(x, steps)
+        x = F.pixel_shuffle(self.decoder_out(F.silu(self.decoder_norm(x))).float(), 4)
+        return x.unflatten(0, (batch, steps)).unflatten(2, (4, FRAMES_PER_LATENT)), DecoderCache(features)
+
+
+def split_chunks(video: Tensor) -> Tensor:
+    """(B, 3, 1+4n, H, W) to (B, 1+n, 3, 4, H, W); the first frame fills its chunk four times."""
+    frames, height, width = video.shape[2:]
+    if frames % FRAMES_PER_LATENT != 1 or height % 8 or width % 8:
+        raise ValueError(f"video of {frames} frames of {height}x{width}: expected 1+4n frames, sides a multiple of 8")
+    padded = torch.cat([video[:, :, :1].expand(-1, -1, FRAMES_PER_LATENT - 1, -1, -1), video], dim=2)
+    return padded.unflatten(2, (-1, FRAMES_PER_LATENT)).transpose(1, 2)
+
+
+def join_chunks(chunks: Tensor) -> Tensor:
+    """(B, 1+n, C, 4, H, W), the first chunk holding one frame, to (B, C, 1+4n, H, W)."""
+    return chunks.transpose(1, 2).flatten(2, 3)[:, :, FRAMES_PER_LATENT - 1 :]
