@@ -14,6 +14,8 @@ from egotwin_sim.models.view_memory import BODY_MAP_CHANNELS, ViewMemory, body_m
 MEMORY_VIEWS = 2  # the episode's first frame, and the newest one
 # Per frame of a latent: one mask a view, and the body map's channels.
 CONDITION_CHANNELS = FRAMES_PER_LATENT * (MEMORY_VIEWS + BODY_MAP_CHANNELS)
+# Deviation of a latent's difference to its prior, in latent units, measured over the room's clips.
+RESIDUAL_SCALE = 0.5
 CHANGED = 0.35  # mean colour distance in [-1, 1] above which the two views disagree: the scene has changed
 
 

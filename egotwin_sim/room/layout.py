@@ -329,9 +329,9 @@ def _surface(rng: np.random.Generator, value: float, saturation: float, patterns
     """A pale surface whose two tones differ enough for optical flow and too little to hide an object."""
     hue = float(rng.uniform(0.0, 360.0))
     tone = float(rng.uniform(0.5, 1.0)) * saturation
-    contrast = float(rng.uniform(0.13, 0.22))
+    contrast = float(rng.uniform(0.12, 0.20))
     pattern = patterns[int(rng.integers(len(patterns)))]
-    period = float(rng.uniform(0.5, 1.0))
+    period = float(rng.uniform(0.8, 1.4))
     return Surface(
         pattern=pattern,
         colour=_hsv(hue, tone, value),

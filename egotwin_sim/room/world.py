@@ -73,7 +73,7 @@ def _pattern(name: str) -> np.ndarray:
     # A fixed, periodic cloud: white noise through a Gaussian low-pass.
     noise = np.fft.fft2(np.random.Generator(np.random.PCG64(0)).standard_normal((TEXTURE_SIZE, TEXTURE_SIZE)))
     frequency = np.fft.fftfreq(TEXTURE_SIZE) * TEXTURE_SIZE
-    cloud = np.fft.ifft2(noise * np.exp(-(frequency[:, None] ** 2 + frequency[None, :] ** 2) / 60.0)).real
+    cloud = np.fft.ifft2(noise * np.exp(-(frequency[:, None] ** 2 + frequency[None, :] ** 2) / 30.0)).real
     return np.clip(0.5 + cloud / cloud.std() * 0.45, 0.0, 1.0)
 
 
