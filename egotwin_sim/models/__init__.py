@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "CogVideoXVAE": "cogvideox_vae",
+    "DepthNet": "depth",
     "EgoTwinTransformer3DModel": "transformer",
     "EgoTwinTransformerOutput": "transformer",
     "MiniLM": "text_encoder",

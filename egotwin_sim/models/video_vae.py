@@ -12,17 +12,6 @@ from torch.nn import functional as F
 
 FRAMES_PER_LATENT = 4
 PATCH = 8  # pixels of a frame's side that become one latent position
-NEAR, FAR = 0.1, 10.0  # metres; the range of the logarithmic depth channel, the same as the data set's
-
-
-def depth_to_unit(depth: Tensor) -> Tensor:
-    """Metres to the network's logarithmic depth in [-1, 1]."""
-    return 2 * torch.log(depth.clamp(NEAR, FAR) / NEAR) / torch.log(torch.tensor(FAR / NEAR)) - 1
-
-
-def unit_to_depth(unit: Tensor) -> Tensor:
-    """The network's logarithmic depth in [-1, 1] to metres."""
-    return NEAR * (FAR / NEAR) ** ((unit.clamp(-1, 1) + 1) / 2)
 
 
 class ResBlock(nn.Module):
@@ -70,13 +59,11 @@ class DecoderCache:
 
 
 class VideoVAE(ModelMixin, ConfigMixin):
-    """A causal video autoencoder with 4x temporal and 8x spatial compression, and a depth channel in its decoder.
+    """A causal video autoencoder with 4x temporal and 8x spatial compression.
 
     The first latent holds 1 frame, each later one 4 frames. Each frame has its own share of a latent's channels and
     is encoded by itself, so the latent of a picture does not depend on when it was seen and a fast turn of the head
-    does not blur it; the decoder also sees the frame before (causal), which keeps textures steady. The decoder's
-    fourth channel is the logarithmic depth of each pixel: the view memory warps with it
-    (``egotwin_sim.models.view_memory``).
+    does not blur it; the decoder also sees the frame before (causal), which keeps textures steady.
 
     Args:
         latent_channels: channels C of a latent; a quarter of them for each frame. Each frame's first channels start
@@ -116,17 +103,17 @@ class VideoVAE(ModelMixin, ConfigMixin):
         self.decoder_low = nn.ModuleList(ResBlock(low, temporal=i == 0) for i in range(decoder_blocks[0]))
         self.decoder_up = nn.Conv2d(low, 4 * high, 1)
         self.decoder_high = nn.ModuleList(ResBlock(high) for _ in range(decoder_blocks[1]))
-        self.decoder_out = nn.Conv2d(high, 4 * 16, 3, padding=1)
+        self.decoder_out = nn.Conv2d(high, 3 * 16, 3, padding=1)
 
         basis = cosine_basis(share)
         self.encoder_patch = nn.Conv2d(3, share, PATCH, stride=PATCH)
-        self.decoder_patch = nn.ConvTranspose2d(share, 4, PATCH, stride=PATCH)
+        self.decoder_patch = nn.ConvTranspose2d(share, 3, PATCH, stride=PATCH)
         for module in (self.encoder_out, self.decoder_out, self.encoder_patch, self.decoder_patch):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
         with torch.no_grad():
             self.encoder_patch.weight.copy_(basis)
-            self.decoder_patch.weight[:, :3].copy_(basis)
+            self.decoder_patch.weight.copy_(basis)
         self.to(memory_format=torch.channels_last)
 
     def normalise(self, latents: Tensor) -> Tensor:
@@ -181,9 +168,8 @@ class VideoVAE(ModelMixin, ConfigMixin):
             cache: the second result of the call that decoded the latents before; None at the start.
 
         Returns:
-            (B, n, 4 channels, 4 frames, H, W): RGB in [-1, 1] and logarithmic depth in [-1, 1] (``unit_to_depth``),
-            and the cache to continue with. The latent of a first frame holds that frame four times:
-            ``join_chunks`` drops the copies.
+            (B, n, 3, 4 frames, H, W) RGB in [-1, 1], and the cache to continue with. The latent of a first frame
+            holds that frame four times: ``join_chunks`` drops the copies.
         """
         batch, _, steps = latents.shape[:3]
         x = self.denormalise(latents.transpose(1, 2).flatten(0, 1)).unflatten(1, (FRAMES_PER_LATENT, -1)).flatten(0, 1)
@@ -213,7 +199,12 @@ def cosine_basis(count: int) -> Tensor:
     waves = waves / waves.norm(dim=1, keepdim=True)
     colours = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 2.0, -1.0]])
     colours = colours / colours.norm(dim=1, keepdim=True)
-    order = sorted(((i + j) * (1 if c == 0 else 2) + (c > 0), c, i, j) for c in range(3) for i in range(PATCH) for j in range(PATCH))
+    order = sorted(
+        ((i + j) * (1 if c == 0 else 2) + (c > 0), c, i, j)
+        for c in range(3)
+        for i in range(PATCH)
+        for j in range(PATCH)
+    )
     return torch.stack([torch.einsum("c,h,w->chw", colours[c], waves[i], waves[j]) for _, c, i, j in order[:count]])
 
 

@@ -63,8 +63,9 @@ def compose(frames: Tensor, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def view_condition(vae: VideoVAE, memory: ViewMemory, T_world_head: Tensor, joints_head: Tensor,
-                   names: tuple[str, ...], fovy: float) -> ViewCondition:
+def view_condition(
+    vae: VideoVAE, memory: ViewMemory, T_world_head: Tensor, joints_head: Tensor, names: tuple[str, ...], fovy: float
+) -> ViewCondition:
     """The condition of the latent whose 4 frames are seen from the given head poses.
 
     Args:

@@ -56,23 +56,37 @@ class ViewMemory:
     T_world_head: Tensor
 
     @classmethod
-    def of(cls, frame: Tensor, depth: Tensor, joints_head: Tensor, T_world_head: Tensor, names: tuple[str, ...],
-           fovy: float) -> ViewMemory:
+    def of(
+        cls,
+        frame: Tensor,
+        depth: Tensor,
+        joints_head: Tensor,
+        T_world_head: Tensor,
+        names: tuple[str, ...],
+        fovy: float,
+    ) -> ViewMemory:
         """One view: frame (B, 3, H, W), depth (B, H, W), joints (B, J, 3) in the head frame, pose (B, 4, 4)."""
         valid = ~body_mask(depth, joints_head, names, fovy)
         return cls(frame[:, None], depth[:, None], valid[:, None], T_world_head[:, None])
 
     def remember(self, other: ViewMemory, keep: int = 1) -> ViewMemory:
         """The first ``keep`` views of this memory followed by the views of ``other``."""
-        return ViewMemory(*(
-            torch.cat([getattr(self, name)[:, :keep], getattr(other, name)], dim=1)
-            for name in ("frames", "depth", "valid", "T_world_head")
-        ))
+        return ViewMemory(
+            *(
+                torch.cat([getattr(self, name)[:, :keep], getattr(other, name)], dim=1)
+                for name in ("frames", "depth", "valid", "T_world_head")
+            )
+        )
 
     def index(self, rows: Tensor) -> ViewMemory:
         """The memory of the given batch rows."""
-        return replace(self, frames=self.frames[rows], depth=self.depth[rows], valid=self.valid[rows],
-                       T_world_head=self.T_world_head[rows])
+        return replace(
+            self,
+            frames=self.frames[rows],
+            depth=self.depth[rows],
+            valid=self.valid[rows],
+            T_world_head=self.T_world_head[rows],
+        )
 
 
 def vertical_field_of_view(K: np.ndarray) -> float:
@@ -222,7 +236,9 @@ def _splat(depth: Tensor, valid: Tensor, directions: Tensor, forward: Tensor, fo
     """Nearest projected depth (n, H/2, W/2) of the remembered points in the new views; inf where nothing falls."""
     n, height, width = depth.shape
     h, w = height // 2, width // 2
-    points = (directions * depth[..., None]).flatten(1, 2) @ forward[:, :3, :3].transpose(1, 2) + forward[:, None, :3, 3]
+    points = (directions * depth[..., None]).flatten(1, 2) @ forward[:, :3, :3].transpose(1, 2) + forward[
+        :, None, :3, 3
+    ]
     z = points[..., 2]
     focal = h / (2 * math.tan(fovy / 2))
     inverse = focal / z.clamp_min(1e-3)

@@ -1,0 +1,68 @@
+"""Labelled panels side by side, frame by frame, as a video that every player shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from io import BytesIO
+
+import av
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+PANEL = 320  # pixels
+BAR = 28  # pixels, the strip with the label
+INK, PAPER = (235, 235, 235), (24, 24, 28)
+
+
+def panel_video(panels: Mapping[str, np.ndarray], fps: int, title: str, columns: int = 2) -> tuple[bytes, np.ndarray]:
+    """Lay labelled panels out in a grid.
+
+    Args:
+        panels: label to uint8 (T, H, W, 3); all of the same length.
+        fps: frames per second.
+        title: one line over the grid.
+        columns: panels in a row.
+
+    Returns:
+        An mp4 file (H.264, yuv420p) and its frames, uint8 (T, H', W', 3).
+    """
+    lengths = {len(frames) for frames in panels.values()}
+    if len(lengths) != 1:
+        raise ValueError(f"panels of different lengths {sorted(lengths)}")
+    rows = [list(panels.items())[i : i + columns] for i in range(0, len(panels), columns)]
+    frames = []
+    for t in range(lengths.pop()):
+        canvas = Image.new("RGB", (columns * PANEL, BAR + len(rows) * (PANEL + BAR)), PAPER)
+        _write(canvas, title, 0, 0)
+        for r, row in enumerate(rows):
+            for c, (label, video) in enumerate(row):
+                x, y = c * PANEL, BAR + r * (PANEL + BAR)
+                picture = Image.fromarray(video[t]).resize((PANEL, PANEL), Image.Resampling.BICUBIC)
+                _write(canvas, label, x, y)
+                canvas.paste(picture, (x, y + BAR))
+        frames.append(np.asarray(canvas))
+    grid = np.stack(frames)
+    return _mp4(grid, fps), grid
+
+
+def _write(canvas: Image.Image, text: str, x: int, y: int) -> None:
+    font = ImageFont.load_default(size=15)
+    width = canvas.width if y == 0 else PANEL
+    while text and font.getlength(text) > width - 12:
+        text = text[:-2].rstrip() + "…" if len(text) > 2 else ""
+    ImageDraw.Draw(canvas).text((x + 6, y + 5), text, fill=INK, font=font)
+
+
+def _mp4(frames: np.ndarray, fps: int) -> bytes:
+    buffer = BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "16", "preset": "veryfast"})
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        stream.codec_context.time_base = Fraction(1, fps)
+        for index, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()

@@ -1,0 +1,224 @@
+"""What all pipelines are made of: the networks, and how a first frame and a body become their inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egotwin_sim.diffusion.schedule import NoiseSchedule
+from egotwin_sim.errors import UserError
+from egotwin_sim.models.checkpoint import load_whole
+from egotwin_sim.models.depth import DepthNet, unit_to_depth
+from egotwin_sim.models.motion_vae import MotionVAE
+from egotwin_sim.models.text_encoder import TextEncoder, load_text_encoder
+from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
+from egotwin_sim.models.video_vae import FRAMES_PER_LATENT, DecoderCache, VideoVAE
+from egotwin_sim.models.view_condition import CONDITION_CHANNELS, ViewCondition, body_channels, view_condition
+from egotwin_sim.models.view_memory import ViewMemory
+from egotwin_sim.motion import Motion, Skeleton
+from egotwin_sim.motion.head_centric import Layout
+from egotwin_sim.pipelines.body import BodyState
+from egotwin_sim.pipelines.weights import StreamConfig, find_weights, read_config, write_config
+
+# In the order of ``Pipeline``'s arguments; each has a folder of this name among the weights.
+NETWORKS = {"video_vae": VideoVAE, "depth": DepthNet, "motion_vae": MotionVAE, "transformer": EgoTwinTransformer3DModel}
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Chunk 0, the first frame and the initial pose as the networks see them; it stays clean.
+
+    Attributes:
+        inputs: (1, 1, C + C + E, h, w), the transformer's input for latent 0: the latent, no prior, and the body map.
+        token: (1, 1, Cm), motion token 0.
+        decoder: the video decoder's memory.
+    """
+
+    inputs: Tensor
+    token: Tensor
+    decoder: DecoderCache
+
+
+class Pipeline:
+    """The networks of one size, and what surrounds their denoising.
+
+    Args:
+        video_vae: codes the frames.
+        depth_net: tells how far away what they show is, for the view memory.
+        motion_vae: codes the body, in the ``chunk`` form.
+        transformer: denoises.
+        text_encoder: codes the text.
+        config: rates, sizes and steps.
+
+    Raises:
+        UserError: networks that do not belong together.
+    """
+
+    def __init__(
+        self,
+        video_vae: VideoVAE,
+        depth_net: DepthNet,
+        motion_vae: MotionVAE,
+        transformer: EgoTwinTransformer3DModel,
+        text_encoder: TextEncoder,
+        config: StreamConfig | None = None,
+    ) -> None:
+        self.video_vae, self.motion_vae, self.transformer = video_vae.eval(), motion_vae.eval(), transformer.eval()
+        self.depth_net, self.text_encoder = depth_net.eval(), text_encoder
+        self.config = config or StreamConfig()
+        self.schedule = NoiseSchedule()
+        self.skeleton = Skeleton.default(self.config.stature)
+        expected = 2 * video_vae.config.latent_channels + CONDITION_CHANNELS
+        if transformer.config.in_channels != expected:
+            raise UserError(
+                f"the transformer takes {transformer.config.in_channels} video channels, this video VAE's stream "
+                f"{expected}: the weights are of another config; train or load them together"
+            )
+        if transformer.config.motion_channels != motion_vae.config.latent_channels:
+            raise UserError(
+                f"the transformer takes motion tokens of {transformer.config.motion_channels} channels, this motion "
+                f"VAE gives {motion_vae.config.latent_channels}: the weights are of another config; train or load them "
+                "together"
+            )
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path = "nano", device: str | torch.device = "cpu", **options: Any) -> Self:
+        """Load shipped weights by name ("nano") or a folder of ``save_pretrained``.
+
+        Args:
+            path: name or folder.
+            device: where the networks go.
+            **options: further arguments of the class.
+
+        Raises:
+            UserError: no such weights, or weights of another config or with missing keys.
+        """
+        folder = find_weights(path)
+        config = read_config(folder)
+        loaded = [
+            load_whole(kind, folder / name, torch_dtype=torch.float32, low_cpu_mem_usage=False).to(device)
+            for name, kind in NETWORKS.items()
+        ]
+        for module in loaded[:2]:  # loading forgets the layout that their convolutions are fast in
+            module.to(memory_format=torch.channels_last)
+        return cls(*loaded, text_encoder=load_text_encoder(config.text_encoder), config=config, **options)
+
+    def save_pretrained(self, path: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
+        """Write the networks and the configuration to a folder, the weights as ``dtype``."""
+        import copy
+
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, module in self._networks().items():
+            # torch's own `to`: diffusers' warns of modules to keep in float32 even where there are none.
+            torch.nn.Module.to(copy.deepcopy(module), dtype).save_pretrained(folder / name)
+        write_config(self.config, folder)
+
+    def _networks(self) -> dict[str, torch.nn.Module]:
+        networks = (self.video_vae, self.depth_net, self.motion_vae, self.transformer)
+        return dict(zip(NETWORKS, networks, strict=True))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.transformer.device
+
+    @property
+    def token_dim(self) -> int:
+        """Cm, channels of a motion token."""
+        return int(self.transformer.config.motion_channels)
+
+    @property
+    def motion_dim(self) -> int:
+        """D, width of a head-centric state."""
+        return Layout(self.skeleton.num_joints).dim
+
+    @property
+    def motion_frames(self) -> int:
+        """Motion frames in a chunk."""
+        return round(FRAMES_PER_LATENT * self.config.motion_fps / self.config.video_fps)
+
+    def _check_first_frame(self, first_frame: np.ndarray) -> np.ndarray:
+        size = self.config.image_size
+        first_frame = np.asarray(first_frame)
+        if first_frame.shape != (size, size, 3) or first_frame.dtype != np.uint8:
+            raise UserError(
+                f"first frame is {first_frame.dtype} {first_frame.shape}; expected uint8 ({size}, {size}, 3): resize it"
+            )
+        return first_frame
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def _to_network(self, frames: np.ndarray) -> Tensor:
+        """Frames uint8 (T, H, W, 3) as (1, 3, T, H, W) in [-1, 1]."""
+        return torch.from_numpy(frames.copy()).to(self.device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+
+    def _open(self, frame: Tensor, body: BodyState) -> Opening:
+        """Chunk 0 from the first frame (1, 3, H, W) in [-1, 1] and the body."""
+        with self._autocast():
+            latent = self.video_vae.encode(frame[:, :, None])
+            _, decoder = self.video_vae.decode(latent)
+        joints = self._joints(body.features[None])
+        height, width = latent.shape[-2:]
+        nothing = ViewCondition.absent(self.video_vae, joints, (height, width), torch.float32)
+        still = joints[:, None].expand(-1, FRAMES_PER_LATENT, -1, -1)
+        arms = body_channels(still, self.skeleton.names, (height, width), self.config.fovy)
+        channels = torch.cat([nothing.channels[:, : -arms.shape[1]], arms], dim=1)
+        inputs = torch.cat([latent[:, :, 0].float(), nothing.prior, channels], dim=1)[:, None]
+        token = self.motion_vae.tokenise(torch.from_numpy(body.features[None, None]).to(self.device))
+        return Opening(inputs, token[:, :1].float(), decoder)
+
+    def _joints(self, features: np.ndarray) -> Tensor:
+        """Joints in the head frame (n, J, 3) of features (n, D)."""
+        joints = features[:, Layout(self.skeleton.num_joints).joint_positions]
+        return torch.from_numpy(joints.reshape(len(features), -1, 3)).to(self.device)
+
+    def _view(self, frame: Tensor, joints: Tensor, pose: np.ndarray) -> ViewMemory:
+        """A frame (1, 3, H, W) to remember, with the joints (1, J, 3) in the head and the head pose (1, 4, 4)."""
+        poses = torch.from_numpy(pose.astype(np.float32)).to(self.device)
+        with self._autocast():
+            depth = unit_to_depth(self.depth_net(frame, poses, self.config.fovy))
+        return ViewMemory.of(frame, depth, joints, poses, self.skeleton.names, self.config.fovy)
+
+    def _seen_frames(self, per_motion_frame: np.ndarray) -> np.ndarray:
+        """Of something given for n chunks' motion frames, that at their video frames: (n, 4, ...)."""
+        stride = self.motion_frames // FRAMES_PER_LATENT
+        return per_motion_frame.reshape(-1, FRAMES_PER_LATENT, stride, *per_motion_frame.shape[1:])[:, :, -1]
+
+    def _condition(self, memory: ViewMemory, features: np.ndarray, poses: np.ndarray) -> ViewCondition:
+        """The condition of the latents of n chunks.
+
+        Args:
+            memory: n rows.
+            features: (n * motion_frames, D).
+            poses: (n * motion_frames, 4, 4), T_world_head.
+        """
+        pose = torch.from_numpy(self._seen_frames(poses).astype(np.float32)).to(self.device)
+        joints = self._joints(self._seen_frames(features).reshape(-1, features.shape[-1]))
+        joints = joints.unflatten(0, (-1, FRAMES_PER_LATENT))
+        with self._autocast():
+            condition = view_condition(self.video_vae, memory, pose, joints, self.skeleton.names, self.config.fovy)
+        return ViewCondition(condition.prior.float(), condition.channels.float())
+
+    def _advance(self, body: BodyState, tokens: Tensor, chunk: int) -> tuple[BodyState, Motion, np.ndarray]:
+        """What the two tokens (1, 2, Cm) of a chunk do to a body; see ``BodyState.advance``.
+
+        Raises:
+            FloatingPointError: the motion is not finite.
+        """
+        current = torch.from_numpy(body.features[None]).to(self.device)
+        decoded = self.motion_vae.decode_chunk(current, tokens)[0].float().cpu().numpy()
+        if not np.isfinite(decoded).all():
+            raise FloatingPointError(f"the motion of chunk {chunk} is not finite; the roll-out was stopped")
+        return body.advance(decoded)
+
+
+def to_uint8(picture: Tensor) -> np.ndarray:
+    """Frames (3, T, H, W) in [-1, 1] as uint8 (T, H, W, 3)."""
+    return ((picture.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).cpu().numpy()

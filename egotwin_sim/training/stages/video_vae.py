@@ -1,0 +1,142 @@
+"""Stage zero: what sees. The video VAE, and beside it the depth network of the view memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egotwin_sim.data import LeRobotReader
+from egotwin_sim.models.checkpoint import load_whole
+from egotwin_sim.models.depth import DepthNet
+from egotwin_sim.models.video_vae import FRAMES_PER_LATENT, VideoVAE, join_chunks
+from egotwin_sim.training.config import build, section
+from egotwin_sim.training.stages.depth import image_to_unit, train_depth
+from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices
+
+HELD_OUT = 16  # clips, from all over the validation split
+
+
+@dataclass(frozen=True)
+class VideoVAEStageConfig:
+    """What the loss weighs.
+
+    Attributes:
+        trainer: the optimisation of the video VAE.
+        latents: latents per sample; a sample is 4 times as many successive frames from anywhere in a clip.
+        gradient_weight: of the L1 distance between horizontal and vertical differences; it keeps edges sharp.
+        kl_weight: of the KL divergence to a unit Gaussian, per latent value.
+        depth: the optimisation of the depth network.
+    """
+
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    latents: int = 2
+    gradient_weight: float = 1.0
+    kl_weight: float = 1e-5
+    depth: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+class FrameBatches:
+    """Frames of random stretches of clips, a function of the step."""
+
+    def __init__(self, reader: LeRobotReader, clips: np.ndarray, config: VideoVAEStageConfig) -> None:
+        self.reader, self.clips, self.config = reader, clips, config
+
+    def __call__(self, step: int) -> dict[str, Tensor]:
+        """Video uint8 (B, 3, T, H, W)."""
+        trainer = self.config.trainer
+        chosen = self.clips[batch_indices(len(self.clips), trainer.batch_size, trainer.seed, step)]
+        length = FRAMES_PER_LATENT * self.config.latents
+        rng = np.random.default_rng((trainer.seed, step, 1))
+        video = []
+        for clip in chosen:
+            start = int(rng.integers(0, self.reader.length(int(clip)) - length + 1))
+            video.append(self.reader.frames(int(clip), start, start + length))
+        return {"video": torch.from_numpy(np.stack(video)).permute(0, 4, 1, 2, 3)}
+
+
+def gradient_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference of the spatial differences of two pictures (..., H, W)."""
+    difference = a - b
+    return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+
+
+def video_vae_loss(
+    vae: VideoVAE, batch: dict[str, Tensor], config: VideoVAEStageConfig, generator: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Reconstruction of colour and edges, plus the KL term."""
+    video = image_to_unit(batch["video"])
+    chunks = video.unflatten(2, (-1, FRAMES_PER_LATENT)).transpose(1, 2)
+    mean, log_variance = vae.moments(chunks.flatten(0, 1))
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    sample = mean + noise * (0.5 * log_variance).exp()
+    latents = vae.normalise(sample).unflatten(0, chunks.shape[:2]).transpose(1, 2)
+    decoded = vae.decode(latents)[0].transpose(1, 2).flatten(2, 3)
+    colour = (decoded - video).abs().mean()
+    edges = gradient_distance(decoded, video)
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+    loss = colour + config.gradient_weight * edges + config.kl_weight * kl
+    return loss, {"colour": colour, "edges": edges, "kl": kl}
+
+
+@torch.no_grad()
+def reconstruction_psnr(vae: VideoVAE, reader: LeRobotReader, clips: np.ndarray) -> dict[str, float]:
+    """Mean PSNR (dB) of clips coded as a whole."""
+    psnr = []
+    for clip in clips:
+        video = torch.from_numpy(reader.frames(int(clip))).permute(3, 0, 1, 2)[None]
+        with torch.autocast("cpu", torch.bfloat16):
+            decoded = join_chunks(vae.decode(vae.encode(image_to_unit(video)))[0]).float().clamp(-1, 1)
+        error = ((decoded + 1) * 127.5).round() - video.float()
+        psnr.append(float((10 * torch.log10(255**2 / error.square().mean(dim=(1, 3, 4)))).mean()))
+    return {"psnr_db": float(np.mean(psnr))}
+
+
+def run(config: dict[str, Any], data: Path, out: Path, *, resume: bool, steps: int | None, init: Path | None) -> None:
+    """Train the video VAE, then the depth network, into ``out``."""
+    stage = build(VideoVAEStageConfig, section(config, "stages", "video_vae"), "stages.video_vae")
+    if steps is not None:
+        stage = replace(
+            stage, trainer=replace(stage.trainer, steps=steps), depth=replace(stage.depth, steps=steps)
+        )
+    reader = LeRobotReader(data)
+    train_clips, val_clips = (np.array(reader.split(split)) for split in ("train", "val"))
+    held_out = val_clips[:: max(1, len(val_clips) // HELD_OUT)][:HELD_OUT]
+    torch.manual_seed(stage.trainer.seed)
+    vae = build(VideoVAE, section(config, "models", "video_vae"), "models.video_vae")
+    depth_net = build(DepthNet, section(config, "models", "depth"), "models.depth")
+    batches = FrameBatches(reader, train_clips, stage)
+    if not (resume and (out / "video_vae" / "config.json").is_file() and steps is None):
+        Trainer(
+            {"video_vae": vae},
+            lambda batch, generator: video_vae_loss(vae, batch, stage, generator),
+            batches,
+            stage.trainer,
+            out,
+            validate=lambda: reconstruction_psnr(vae, reader, held_out),
+            finish=lambda: store_statistics(vae, batches),
+            resume=resume,
+            title="video-vae",
+        ).fit()
+    vae = load_whole(VideoVAE, out / "video_vae").eval()
+    train_depth(depth_net, vae, reader, train_clips, val_clips, stage.depth, out, resume=resume)
+
+
+def store_statistics(vae: VideoVAE, batches: FrameBatches, count: int = 32) -> None:
+    """Set the latents' mean and scale from ``count`` training batches, in the module and in its config."""
+    moments = []
+    for step in range(count):
+        video = image_to_unit(batches(step)["video"])
+        chunks = video.unflatten(2, (-1, FRAMES_PER_LATENT)).transpose(1, 2).flatten(0, 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            moments.append(vae.moments(chunks.to(vae.device))[0])
+    values = torch.cat(moments).transpose(0, 1).flatten(1)
+    std = values.std(1)
+    # Half-way between one scale for all and a scale for each: strong channels stay stronger, so that noise hides
+    # the fine ones first and the loss minds the coarse ones more.
+    mean, std = values.mean(1), (std * std.mean()).sqrt()
+    vae.register_to_config(latents_mean=mean.tolist(), latents_std=std.tolist())

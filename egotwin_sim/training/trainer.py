@@ -1,0 +1,280 @@
+"""One trainer for every stage: the stage gives modules, a loss and a batch for each step; this gives the rest."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from egotwin_sim.errors import UserError
+from egotwin_sim.training.checkpoint import (
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    save_component,
+)
+from egotwin_sim.training.ema import EMA
+from egotwin_sim.training.logging import ScalarLog
+
+LossFn = Callable[[Any, torch.Generator], tuple[Tensor, Mapping[str, Tensor | float]]]
+BatchFn = Callable[[int], Any]
+
+_SKIPS_ALLOWED = 20  # successive non-finite gradients before the run is given up
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How to optimise, whatever is being trained.
+
+    Attributes:
+        steps: length of the run; the learning rate's schedule depends on it.
+        batch_size: samples per step, for the stage's batch function.
+        learning_rate: peak of the schedule.
+        final_learning_rate: fraction of the peak at the last step (cosine).
+        warmup_steps: steps of linear warm-up.
+        weight_decay: AdamW's decay, on weights of two or more dimensions only.
+        grad_clip: largest norm of the gradient.
+        ema_decay: decay of the moving average of the weights.
+        precision: "bf16" (autocast) or "fp32".
+        seed: of batches, noise and initial weights.
+        log_every: steps between records.
+        validate_every: steps between validations.
+        checkpoint_steps: steps between checkpoints.
+        checkpoint_minutes: most minutes between checkpoints.
+    """
+
+    steps: int = 1000
+    batch_size: int = 16
+    learning_rate: float = 3e-4
+    final_learning_rate: float = 0.05
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    grad_clip: float = 1.0
+    ema_decay: float = 0.999
+    precision: str = "bf16"
+    seed: int = 0
+    log_every: int = 20
+    validate_every: int = 500
+    checkpoint_steps: int = 1000
+    checkpoint_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained with."""
+        if self.precision not in ("bf16", "fp32"):
+            raise UserError(f"precision is {self.precision!r}; expected bf16 or fp32")
+        for name in ("steps", "batch_size", "log_every", "validate_every", "checkpoint_steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; expected at least 1")
+
+
+def learning_rate_at(step: int, config: TrainerConfig) -> float:
+    """Learning rate of step `step` (from 0): linear warm-up, then cosine down to its final fraction."""
+    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    progress = min(1.0, max(0, step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
+    cosine = config.final_learning_rate + (1 - config.final_learning_rate) * 0.5 * (1 + math.cos(math.pi * progress))
+    return config.learning_rate * warmup * cosine
+
+
+@lru_cache(maxsize=4)
+def _permutation(num_items: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(num_items)
+
+
+def batch_indices(num_items: int, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """Indices of batch `step`: epochs of shuffled items, without end, a function of the arguments alone.
+
+    Returns:
+        int64 (batch_size,) in [0, num_items).
+    """
+    positions = np.arange(step * batch_size, (step + 1) * batch_size)
+    return np.array([_permutation(num_items, seed, int(p // num_items))[p % num_items] for p in positions])
+
+
+def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """The generator for all random numbers of one step: a function of (seed, step), so nothing of it is saved."""
+    state = int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
+    return torch.Generator(device).manual_seed(state)
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """A copy of a batch (tensor, or mapping, list or tuple of them) with its tensors on `device`."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch
+
+
+class Trainer:
+    """Runs the optimisation of one stage, resumable to the same step.
+
+    A run's folder holds `checkpoint/` (kept at the end, so that a finished run can be lengthened), `log.jsonl`,
+    `tensorboard/`, and at the end one folder per module that has `save_pretrained`, with the averaged weights.
+
+    Args:
+        modules: named modules; their parameters with `requires_grad` are trained. Moved to `device`.
+        loss_fn: `(batch, generator) -> (loss, scalars)`. Called under autocast; the generator lives on the device and
+            is the only source of randomness it may use.
+        batch_fn: `step -> batch`, a function of the step alone. Called one step ahead, in a thread.
+        config: the optimisation.
+        out: the run's folder.
+        validate: `() -> scalars`, called without gradients, in eval mode, with the averaged weights in the modules.
+        finish: called like `validate` at the end, before the modules are written.
+        resume: go on from the last checkpoint in `out`, from the start if there is none.
+        device: a GPU if there is one, when None.
+        title: of the progress bar.
+
+    Raises:
+        UserError: `out` holds a run already and `resume` is False, or its checkpoint does not fit.
+    """
+
+    def __init__(
+        self,
+        modules: dict[str, nn.Module],
+        loss_fn: LossFn,
+        batch_fn: BatchFn,
+        config: TrainerConfig,
+        out: Path,
+        *,
+        validate: Callable[[], dict[str, float]] | None = None,
+        finish: Callable[[], None] | None = None,
+        resume: bool = False,
+        device: torch.device | str | None = None,
+        title: str = "train",
+    ):
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.modules = nn.ModuleDict(modules).to(self.device)
+        self.loss_fn, self.batch_fn, self.validate, self.finish = loss_fn, batch_fn, validate, finish
+        self.config, self.out, self.title = config, Path(out), title
+        self.step = 0
+        # Scalars since the last record; part of the checkpoint, so that a resumed record is the same.
+        self._window: list[dict[str, float]] = []
+        trained = [parameter for parameter in self.modules.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+                {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+            betas=(0.9, 0.95),
+            fused=True,
+        )
+        self._trained = trained
+        self.ema = EMA(self.modules, config.ema_decay)
+        existing = list_checkpoints(self.out / "checkpoint")
+        if existing and not resume:
+            raise UserError(f"{self.out} already holds a run; give --resume to go on with it, or another --out")
+        if self.out.exists() and not self.out.is_dir():
+            raise UserError(f"{self.out} is a file; give a folder as --out")
+        if existing:
+            state = load_checkpoint(existing[-1], self.modules, self.ema, self.optimizer)
+            self.step, self._window = state["step"], state["window"]
+        self.out.mkdir(parents=True, exist_ok=True)
+
+    def fit(self) -> None:
+        """Train to `config.steps`, then write the averaged weights of each module to `out/<name>`."""
+        from rich import progress as bars
+
+        log = ScalarLog(self.out, self.step)
+        columns = (
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[figures]}"),
+        )
+        try:
+            with bars.Progress(*columns) as progress, ThreadPoolExecutor(1) as pool:
+                task = progress.add_task(self.title, total=self.config.steps, completed=self.step, figures="")
+                self._loop(log, pool, lambda figures: progress.update(task, completed=self.step, figures=figures))
+        finally:
+            log.close()
+        self.save_final()
+
+    def _loop(self, log: ScalarLog, pool: ThreadPoolExecutor, show: Callable[[str], None]) -> None:
+        config = self.config
+        last_save = window_start = time.monotonic()
+        skipped = timed = 0
+        upcoming = pool.submit(self.batch_fn, self.step)
+        self.modules.train()
+        while self.step < config.steps:
+            batch = to_device(upcoming.result(), self.device)
+            if self.step + 1 < config.steps:
+                upcoming = pool.submit(self.batch_fn, self.step + 1)
+            scalars = self._update(batch)
+            skipped = 0 if math.isfinite(scalars["grad_norm"]) else skipped + 1
+            if skipped > _SKIPS_ALLOWED:
+                raise FloatingPointError(f"the gradient was not finite {skipped} times in a row up to step {self.step}")
+            self._window.append(scalars)
+            timed += 1
+            if self.step % config.log_every == 0 or self.step == config.steps:
+                means = {name: sum(entry[name] for entry in self._window) / len(self._window) for name in scalars}
+                means["learning_rate"] = learning_rate_at(self.step - 1, config)
+                means["seconds_per_step"] = (time.monotonic() - window_start) / timed
+                log.write(self.step, "train", means)
+                show(f"loss {means['loss']:.4g}")
+                self._window, window_start, timed = [], time.monotonic(), 0
+            if self.validate and (self.step % config.validate_every == 0 or self.step == config.steps):
+                figures = self.evaluate()
+                log.write(self.step, "val", figures)
+                window_start = time.monotonic()
+            late = time.monotonic() - last_save > config.checkpoint_minutes * 60
+            if late or self.step % config.checkpoint_steps == 0 or self.step == config.steps:
+                self.save()
+                last_save = time.monotonic()
+
+    def _update(self, batch: Any) -> dict[str, float]:
+        config = self.config
+        rate = learning_rate_at(self.step, config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        generator = step_generator(config.seed, self.step, self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            loss, scalars = self.loss_fn(batch, generator)
+        loss.backward()
+        grad_norm = nn.utils.clip_grad_norm_(self._trained, config.grad_clip)
+        if torch.isfinite(grad_norm):
+            self.optimizer.step()
+            self.ema.update(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        named = {"loss": loss, "grad_norm": grad_norm, **scalars}
+        return {name: float(value.detach() if isinstance(value, Tensor) else value) for name, value in named.items()}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The validation figures of the averaged weights."""
+        assert self.validate is not None
+        self.modules.eval()
+        with self.ema.applied():
+            figures = self.validate()
+        self.modules.train()
+        return {name: float(value) for name, value in figures.items()}
+
+    def save(self) -> None:
+        """Write a checkpoint of this step."""
+        extra = {"window": self._window}
+        save_checkpoint(self.out / "checkpoint", self.step, self.modules, self.ema, self.optimizer, extra)
+
+    @torch.no_grad()
+    def save_final(self) -> None:
+        """Write the averaged weights of each module that has `save_pretrained` to `out/<name>`, whole or not at all."""
+        self.modules.eval()
+        with self.ema.applied():
+            if self.finish:
+                self.finish()
+            for name, module in self.modules.items():
+                if hasattr(module, "save_pretrained"):
+                    save_component(module, self.out / name)
