@@ -59,9 +59,9 @@ from egotwin_sim.room.layout import sample_layout
 from egotwin_sim.room.world import RoomWorld
 
 DOOR_CLIPS = 24  # clips with a moving door that the door's figure should rest on, extra ones included
-TURN_CLIPS = 300  # training clips whose frame pairs train the head-turn regressor
+TURN_CLIPS = 400  # training clips whose frame pairs train the head-turn regressor
 KIND_CLIPS = 2000  # training clips whose motions train the classifier of goals
-PAIR_SECONDS = 0.5  # between the two frames of a head-turn pair
+PAIR_SECONDS = 0.25  # between the two frames of a head-turn pair
 STILL_SECONDS = 0.5  # hands and doors are judged this often
 SHEET_CLIPS = 12
 SHEET_TIMES_S = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)

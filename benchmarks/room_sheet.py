@@ -1,7 +1,4 @@
-"""A contact sheet of the room's data, one clip for each skill.
-
-    python benchmarks/room_sheet.py --data DIR --out docs/room.png
-"""
+"""A contact sheet of the room's data, one clip for each skill: room_sheet.py --data DIR --out docs/room.png."""
 
 from __future__ import annotations
 

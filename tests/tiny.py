@@ -10,7 +10,7 @@ from egotwin_sim.models.depth import DepthNet
 from egotwin_sim.models.view_condition import CONDITION_CHANNELS
 from egotwin_sim.pipelines import StreamConfig, StreamPipeline
 
-SIZE = 32
+SIZE = 64
 LATENT_CHANNELS = 4
 TOKEN_CHANNELS = 6
 

@@ -117,6 +117,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         typer.main.get_command(app).main(arguments, prog_name="egotwin")
     except UserError as error:
         _fail(str(error))
+    except FloatingPointError as error:  # a model or a training run that has left the numbers
+        _fail(str(error))
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
     except Exception as error:

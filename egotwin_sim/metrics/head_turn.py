@@ -1,9 +1,9 @@
 """Head turn between two frames, seen in the pictures alone: a small regressor trained on true frames.
 
-A turn of the head shifts the picture sideways. Both frames are turned into column descriptors by the same three
-convolutions, every column of one is compared with every column of the other, and a small network reads the turn from
-that table of similarities. Comparing columns (instead of regressing from pixels) is what lets a minute of training
-do, and what keeps it from recognising rooms.
+A turn of the head moves the picture. Both frames are described by the same three convolutions on a 16 x 16 grid, every
+place of one is compared with every place of the other, and the expected displacement of each place (a coarse optical
+flow) is read by a small network. Comparing places, instead of regressing from pixels, is what lets half a minute of
+training do, and what keeps it from recognising rooms.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ from torch.nn import functional as F
 
 SIZE = 64  # pixels; every picture is brought to this size first
 CHANNELS = 24
-COLUMNS = SIZE // 2
+GRID = SIZE // 4
 SCALE = 0.5  # radians; brings the targets near unit size
+SHARPNESS = 10.0  # of the comparison at the start of training; learnt
+# Most of the time a head hardly turns. A pair is drawn with a weight that grows from STILL_WEIGHT to 1 + STILL_WEIGHT
+# at LARGE_TURN, or the regressor would learn to say "little" and fall short of every large turn.
+STILL_WEIGHT = 0.15
+LARGE_TURN = np.deg2rad(10.0)
 
 
 def shrink(frames: np.ndarray) -> np.ndarray:
@@ -33,34 +38,45 @@ class HeadTurn(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.columns = nn.Sequential(
-            nn.Conv2d(3, CHANNELS, 3, stride=2, padding=1),
+        self.describe = nn.Sequential(
+            nn.Conv2d(3, CHANNELS, 5, stride=2, padding=2),
             nn.SiLU(),
-            nn.Conv2d(CHANNELS, CHANNELS, 3, stride=(2, 1), padding=1),
+            nn.Conv2d(CHANNELS, CHANNELS, 3, stride=2, padding=1),
             nn.SiLU(),
-            nn.Conv2d(CHANNELS, CHANNELS, 3, stride=(2, 1), padding=1),
+            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
         )
+        self.log_sharpness = nn.Parameter(torch.tensor(SHARPNESS).log())
         self.read = nn.Sequential(
-            nn.Conv2d(1, 8, 3, stride=2, padding=1),
+            nn.Conv2d(5, 24, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(24, 24, 3, stride=2, padding=1),
             nn.SiLU(),
             nn.Flatten(),
-            nn.Linear(8 * (COLUMNS // 2) ** 2, 64),
+            nn.Linear(24 * (GRID // 4) ** 2, 64),
             nn.SiLU(),
             nn.Linear(64, 1),
         )
+        line = torch.linspace(-1.0, 1.0, GRID)
+        places = torch.stack(torch.meshgrid(line, line, indexing="ij"), dim=-1).reshape(-1, 2)
+        self.register_buffer("places", places, persistent=False)
 
-    def _describe(self, frames: Tensor) -> Tensor:
-        x = self.columns(frames.permute(0, 3, 1, 2).float() / 127.5 - 1.0)
-        return F.normalize(x.flatten(1, 2) - x.flatten(1, 2).mean(dim=-1, keepdim=True), dim=1)
+    def _descriptors(self, frames: Tensor) -> Tensor:
+        x = self.describe(frames.permute(0, 3, 1, 2).float() / 127.5 - 1.0).flatten(2)
+        return F.normalize(x - x.mean(dim=-1, keepdim=True), dim=1)
 
-    def _directed(self, a: Tensor, b: Tensor) -> Tensor:
-        similarity = torch.einsum("nci,ncj->nij", a, b)
-        return self.read(4.0 * similarity[:, None])[:, 0]
+    def _directed(self, similarity: Tensor) -> Tensor:
+        where = similarity.softmax(dim=-1)
+        places = self.get_buffer("places")
+        flow = where @ places - places
+        surety = where.amax(dim=-1, keepdim=True)
+        maps = torch.cat([flow, surety, places.expand(len(where), -1, -1)], dim=-1)
+        return self.read(maps.transpose(1, 2).unflatten(2, (GRID, GRID)))[:, 0]
 
     def forward(self, before: Tensor, after: Tensor) -> Tensor:
         """Yaw (N,) in radians from uint8 frames (N, SIZE, SIZE, 3); swapping the frames negates it exactly."""
-        a, b = self._describe(before), self._describe(after)
-        return SCALE * (self._directed(a, b) - self._directed(b, a))
+        a, b = self._descriptors(before), self._descriptors(after)
+        similarity = torch.einsum("nci,ncj->nij", a, b) * self.log_sharpness.exp()
+        return SCALE * (self._directed(similarity) - self._directed(similarity.transpose(1, 2)))
 
     @torch.no_grad()
     def predict(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -79,9 +95,9 @@ class HeadTurn(nn.Module):
 
 
 def train_head_turn(
-    before: np.ndarray, after: np.ndarray, yaw: np.ndarray, *, seed: int = 0, steps: int = 500, batch: int = 32
+    before: np.ndarray, after: np.ndarray, yaw: np.ndarray, *, seed: int = 0, steps: int = 1000, batch: int = 32
 ) -> HeadTurn:
-    """A `HeadTurn` fitted to pairs of true frames, with mirrored pairs mixed in.
+    """A `HeadTurn` fitted to pairs of true frames, with mirrored pairs mixed in and large turns drawn more often.
 
     Args:
         before: uint8 (N, H, W, 3).
@@ -102,8 +118,9 @@ def train_head_turn(
     target = torch.from_numpy(np.asarray(yaw, dtype=np.float32))
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=2e-3, total_steps=steps, pct_start=0.1)
+    weight = STILL_WEIGHT + (target.abs() / LARGE_TURN).clamp(max=1.0)
     for _ in range(steps):
-        pick = torch.randint(len(target), (batch,), generator=generator)
+        pick = torch.multinomial(weight, batch, replacement=True, generator=generator)
         mirror = torch.rand(batch, generator=generator) < 0.5
         x = torch.where(mirror[:, None, None, None], a[pick].flip(2), a[pick])
         y = torch.where(mirror[:, None, None, None], b[pick].flip(2), b[pick])

@@ -38,6 +38,7 @@ def load_whole(kind: type[Model], folder: str | Path, **options: Any) -> Model:
     named = config.get("_class_name") if isinstance(config, dict) else None
     if named != kind.__name__:
         raise UserError(f"{folder} holds a {named}, expected a {kind.__name__}; give the folder of the right model")
+    options.setdefault("low_cpu_mem_usage", False)  # without accelerate diffusers can do no other, and warns at length
     try:
         # The base class's method, so that a class may call this from its own `from_pretrained`.
         model, report = ModelMixin.from_pretrained.__func__(

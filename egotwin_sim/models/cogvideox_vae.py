@@ -186,7 +186,7 @@ class CogVideoXVAE(nn.Module):
         return x, _needed(after)
 
 
-def _upsample(layer: nn.Module, x: Tensor, starts: bool) -> Tensor:
+def _upsample(layer: Any, x: Tensor, starts: bool) -> Tensor:
     """What a `CogVideoXUpsample3D` does to (B, C, T, h, w); the first frame of a clip is not doubled in time."""
     if layer.compress_time:
         still = x[:, :, : int(starts)]

@@ -10,7 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from egotwin_sim.models.video_vae import ResBlock
+from egotwin_sim.models.video_vae import ResBlock, start_at_zero
 from egotwin_sim.models.view_memory import R_HEAD_CAMERA, rays
 
 NEAR, FAR = 0.1, 10.0  # metres; the range of the logarithmic depth, the same as the data set's
@@ -71,8 +71,7 @@ class DepthNet(ModelMixin, ConfigMixin):
         self.up = nn.ModuleList(nn.Conv2d(i, 4 * o, 1) for i, o in ((b, a), (c, b), (d, c)))
         self.right = nn.ModuleList(ResBlock(width) for width in (a, b, c))
         self.leave = nn.Conv2d(a, 16, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        start_at_zero(self.leave)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, frame: Tensor, T_world_head: Tensor, fovy: float) -> Tensor:

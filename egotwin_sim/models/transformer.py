@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -262,6 +262,10 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         ]
         for module in silent:
             nn.init.zeros_(module.weight)
+
+    def motion_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of the motion branch; all others are text's and video's, as in CogVideoX."""
+        return (parameter for name, parameter in self.named_parameters() if name.startswith("motion_"))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> EgoTwinTransformer3DModel:

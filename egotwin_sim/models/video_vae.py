@@ -14,6 +14,13 @@ FRAMES_PER_LATENT = 4
 PATCH = 8  # pixels of a frame's side that become one latent position
 
 
+def start_at_zero(*modules: nn.Module) -> None:
+    """Make layers give zero until they have learnt something."""
+    for module in modules:
+        for parameter in module.parameters():
+            nn.init.zeros_(parameter)
+
+
 class ResBlock(nn.Module):
     """GroupNorm, SiLU, convolution, twice; the last convolution starts at zero so that the block starts as identity.
 
@@ -27,8 +34,7 @@ class ResBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels * (2 if temporal else 1), channels, 3, padding=1)
         self.norm2 = nn.GroupNorm(8, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        start_at_zero(self.conv2)
 
     def forward(self, x: Tensor, batch: int = 1, previous: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Map (batch * T, C, h, w); ``previous`` is the (batch, C, h, w) feature of the frame before the first one.
@@ -108,9 +114,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
         basis = cosine_basis(share)
         self.encoder_patch = nn.Conv2d(3, share, PATCH, stride=PATCH)
         self.decoder_patch = nn.ConvTranspose2d(share, 3, PATCH, stride=PATCH)
-        for module in (self.encoder_out, self.decoder_out, self.encoder_patch, self.decoder_patch):
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
+        start_at_zero(self.encoder_out, self.decoder_out, self.encoder_patch, self.decoder_patch)
         with torch.no_grad():
             self.encoder_patch.weight.copy_(basis)
             self.decoder_patch.weight.copy_(basis)

@@ -101,12 +101,17 @@ class Pipeline:
         folder = find_weights(path)
         config = read_config(folder)
         loaded = [
-            load_whole(kind, folder / name, torch_dtype=torch.float32, low_cpu_mem_usage=False).to(device)
+            load_whole(kind, folder / name, torch_dtype=torch.float32).to(device)
             for name, kind in NETWORKS.items()
         ]
-        for module in loaded[:2]:  # loading forgets the layout that their convolutions are fast in
-            module.to(memory_format=torch.channels_last)
-        return cls(*loaded, text_encoder=load_text_encoder(config.text_encoder), config=config, **options)
+        for module in loaded:
+            # Loaded weights lie in the file's memory: not aligned, and not in the layout that convolutions are fast in.
+            layout = torch.channels_last if isinstance(module, VideoVAE | DepthNet) else torch.contiguous_format
+            for weight in module.parameters():
+                weight.data = weight.data.clone(memory_format=layout if weight.ndim == 4 else torch.contiguous_format)
+        video_vae, depth_net, motion_vae, transformer = loaded
+        text_encoder = load_text_encoder(config.text_encoder)
+        return cls(video_vae, depth_net, motion_vae, transformer, text_encoder, config, **options)
 
     def save_pretrained(self, path: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
         """Write the networks and the configuration to a folder, the weights as ``dtype``."""
@@ -119,7 +124,7 @@ class Pipeline:
             torch.nn.Module.to(copy.deepcopy(module), dtype).save_pretrained(folder / name)
         write_config(self.config, folder)
 
-    def _networks(self) -> dict[str, torch.nn.Module]:
+    def _networks(self) -> dict[str, Any]:
         networks = (self.video_vae, self.depth_net, self.motion_vae, self.transformer)
         return dict(zip(NETWORKS, networks, strict=True))
 

@@ -76,7 +76,7 @@ class LatentClips:
 
     def null(self) -> tuple[Tensor, Tensor]:
         """The null text's tokens (Lt, Dt) and mask (Lt,)."""
-        return torch.from_numpy(self.text[-1]).float(), torch.from_numpy(self.text_mask[-1])
+        return torch.tensor(self.text[-1]).float(), torch.tensor(self.text_mask[-1])
 
 
 @torch.no_grad()

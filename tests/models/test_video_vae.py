@@ -76,7 +76,7 @@ def test_refuses_other_lengths_and_sizes(vae: VideoVAE, shape: tuple[int, ...]) 
 
 
 def test_starts_as_a_low_pass_filter() -> None:
-    """Before any training the latents hold the lowest cosine frequencies, so a smooth picture survives the round trip."""
+    """Before any training the latents hold the lowest cosine frequencies: a smooth picture survives."""
     basis = cosine_basis(12).flatten(1)
     torch.testing.assert_close(basis @ basis.T, torch.eye(12), atol=1e-5, rtol=0)
     ramp = torch.linspace(-1, 1, 32)

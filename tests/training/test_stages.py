@@ -12,7 +12,7 @@ import yaml
 from egotwin_sim.errors import UserError
 from egotwin_sim.training.config import load_config
 
-SIZE = 32
+SIZE = 64
 TRAINER = {"steps": 2, "batch_size": 2, "warmup_steps": 1, "validate_every": 2, "checkpoint_steps": 1, "log_every": 1}
 STAGES = ("video-vae", "motion-vae", "text-motion", "joint", "stream")
 
@@ -71,7 +71,7 @@ def test_the_whole_line(tiny_config: Path, data: Path, tmp_path: Path) -> None:
     from egotwin_sim.training.pack import pack
 
     for stage in STAGES:
-        run(stage, tiny_config, data, tmp_path / stage, tmp_path)
+        run(stage, tiny_config, data, tmp_path / stage, None if stage in STAGES[:2] else tmp_path)
         records = [json.loads(line) for line in (tmp_path / stage / "log.jsonl").read_text().splitlines()]
         assert [r["step"] for r in records if r["kind"] == "train"] == [1, 2]
         assert any(r["kind"] == "val" for r in records)

@@ -23,6 +23,8 @@ from egotwin_sim.training.denoising import DenoisingConfig, denoising_loss
 from egotwin_sim.training.latents import LatentClips, latent_clips
 from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices, step_generator
 
+HELD_OUT = 64  # clips of the validation split
+
 
 @dataclass(frozen=True)
 class JointStageConfig:
@@ -78,7 +80,7 @@ def train(
     folder = (init or out) / "latents"
     networks = (vae, depth_net, motion_vae, text_encoder)
     clips = latent_clips(reader, "train", folder, *networks, limit=stage.clips)
-    held_out = latent_clips(reader, "val", folder, *networks)
+    held_out = latent_clips(reader, "val", folder, *networks, limit=HELD_OUT)
     torch.manual_seed(stage.trainer.seed)
     transformer = starting_transformer(config, init, name)
     schedule = NoiseSchedule()

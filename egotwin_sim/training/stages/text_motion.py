@@ -16,12 +16,14 @@ from egotwin_sim.diffusion.timesteps import TimestepConfig, motion_timesteps, sa
 from egotwin_sim.models.motion_vae import MotionVAE
 from egotwin_sim.models.text_encoder import load_text_encoder
 from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
-from egotwin_sim.pipelines.tokens import motion_tokens
+from egotwin_sim.motion import chunk_features
 from egotwin_sim.training.components import load_component
 from egotwin_sim.training.config import build, section
 from egotwin_sim.training.denoising import drop_text, masked_mean
 from egotwin_sim.training.stages.joint import starting_transformer
 from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices
+
+CLIPS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,17 @@ def text_motion_loss(
     return loss, {"motion": loss}
 
 
+@torch.no_grad()
+def clip_tokens(reader: LeRobotReader, clips: list[int], motion_vae: MotionVAE) -> Tensor:
+    """Motion tokens (N, M, Cm) of clips, as ``pipelines.tokens.motion_tokens`` makes them, many at a time."""
+    tokens = []
+    for first in range(0, len(clips), CLIPS_AT_ONCE):
+        chunks = [chunk_features(reader.motion(clip)) for clip in clips[first : first + CLIPS_AT_ONCE]]
+        batch = torch.from_numpy(np.stack(chunks)).to(motion_vae.device)
+        tokens.append(motion_vae.track(batch, skeleton=reader.skeleton, fps=reader.motion_fps).tokens.cpu())
+    return torch.cat(tokens)
+
+
 def run(config: dict[str, Any], data: Path, out: Path, *, resume: bool, steps: int | None, init: Path | None) -> None:
     """Train the motion branch into ``out/transformer``."""
     stage = build(TextMotionStageConfig, section(config, "stages", "text_motion"), "stages.text_motion")
@@ -76,7 +89,7 @@ def run(config: dict[str, Any], data: Path, out: Path, *, resume: bool, steps: i
         embedded = [encoder.encode(unique[i : i + 64]) for i in range(0, len(unique), 64)]
         rows = torch.tensor([unique.index(text) for text in texts])
         sets[split] = {
-            "tokens": torch.from_numpy(np.stack([motion_tokens(reader.motion(clip), motion_vae) for clip in clips])),
+            "tokens": clip_tokens(reader, clips, motion_vae),
             "text": torch.cat([e.tokens for e in embedded])[rows],
             "text_mask": torch.cat([e.mask for e in embedded])[rows],
         }

@@ -100,9 +100,7 @@ def run(config: dict[str, Any], data: Path, out: Path, *, resume: bool, steps: i
     """Train the video VAE, then the depth network, into ``out``."""
     stage = build(VideoVAEStageConfig, section(config, "stages", "video_vae"), "stages.video_vae")
     if steps is not None:
-        stage = replace(
-            stage, trainer=replace(stage.trainer, steps=steps), depth=replace(stage.depth, steps=steps)
-        )
+        stage = replace(stage, trainer=replace(stage.trainer, steps=steps), depth=replace(stage.depth, steps=steps))
     reader = LeRobotReader(data)
     train_clips, val_clips = (np.array(reader.split(split)) for split in ("train", "val"))
     held_out = val_clips[:: max(1, len(val_clips) // HELD_OUT)][:HELD_OUT]
