@@ -11,6 +11,7 @@ from typing import Any
 _HOME = {
     "DreamEnv": "dream",
     "RoomEnv": "room",
+    "Command": "command",
     "MotionFrames": "wrappers",
     "motion_to_actions": "actions",
 }

@@ -107,7 +107,7 @@ def play(world: RoomWorld, layout: RoomLayout, text: str, seed: int, seconds: fl
     played = world.step(planned[1:])
     motion = Motion.concatenate([planned[0], played.motion])
     door = np.concatenate([[0.0], played.door_angle])
-    reached = success(parse_goal(text, layout), layout, motion[-1], float(door[-1]))
+    reached = bool(success(parse_goal(text, layout), layout, motion[-1], float(door[-1])))
     return Truth(motion, world.record(motion, door)[0], door, reached)
 
 

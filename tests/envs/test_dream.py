@@ -12,6 +12,7 @@ import torch
 from egotwin_sim.envs import DreamEnv
 from egotwin_sim.errors import UserError
 from egotwin_sim.pipelines import StreamPipeline
+from tests.tiny import SIZE
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def env(weights: Path) -> Iterator[DreamEnv]:
 
 
 def picture() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
 
 
 def test_goal_may_be_any_text(env: DreamEnv) -> None:
@@ -43,7 +44,8 @@ def test_dreams_on_from_a_given_picture(env: DreamEnv) -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [np.zeros((16, 16, 3), np.uint8), np.zeros((32, 32, 3), np.float32), np.zeros((3, 32, 32), np.uint8)]
+    "frame",
+    [np.zeros((16, 16, 3), np.uint8), np.zeros((SIZE, SIZE, 3), np.float32), np.zeros((3, SIZE, SIZE), np.uint8)],
 )
 def test_rejects_a_picture_of_another_size_or_type(env: DreamEnv, frame: np.ndarray) -> None:
     with pytest.raises(UserError, match="first frame"):

@@ -15,6 +15,7 @@ import egotwin_sim  # noqa: F401  (registers the environments)
 from egotwin_sim.envs.base import TOKEN_BOUND
 from egotwin_sim.errors import UserError
 from egotwin_sim.motion import Layout
+from tests.tiny import SIZE
 
 NAMES = ("EgoTwin/Dream-v0", "EgoTwin/Room-v0")
 
@@ -54,7 +55,7 @@ def test_both_start_alike_from_one_seed_and_run_the_same_actions(weights: Path) 
         for action in actions:
             obs, _, _, _, info = made.step(action)
             assert obs in made.observation_space
-            assert info["frames"].shape == (4, 32, 32, 3) and info["frames"].dtype == np.uint8
+            assert info["frames"].shape == (4, SIZE, SIZE, 3) and info["frames"].dtype == np.uint8
             np.testing.assert_array_equal(info["frames"][-1], obs["rgb"])
         ends.append((obs, info))
         made.close()
@@ -72,7 +73,7 @@ def test_both_start_alike_from_one_seed_and_run_the_same_actions(weights: Path) 
 
 def test_spaces(env: gymnasium.Env) -> None:
     obs, info = env.reset(seed=1)
-    assert env.observation_space["rgb"].shape == (32, 32, 3)
+    assert env.observation_space["rgb"].shape == (SIZE, SIZE, 3)
     assert env.observation_space["motion"].shape == (282,)
     assert env.observation_space["goal"].shape == (384,)
     assert env.action_space == gymnasium.spaces.Box(-TOKEN_BOUND, TOKEN_BOUND, (2, 32), np.float32)

@@ -13,6 +13,7 @@ from egotwin_sim.envs import DreamEnv, RoomEnv
 from egotwin_sim.errors import UserError
 from egotwin_sim.policies import scripted_policy
 from egotwin_sim.room.goals import success
+from tests.tiny import SIZE
 
 
 @pytest.mark.parametrize("goal", ["turn to the table", "walk to the door"])
@@ -62,7 +63,9 @@ def test_needs_a_room_and_a_goal_that_it_knows(weights: Path) -> None:
     env = DreamEnv(weights)
     policy = scripted_policy(env, 0)
     with pytest.raises(UserError, match="no room"):
-        policy(*env.reset(seed=0, options={"goal": "open the door", "first_frame": np.zeros((32, 32, 3), np.uint8)}))
+        policy(
+            *env.reset(seed=0, options={"goal": "open the door", "first_frame": np.zeros((SIZE, SIZE, 3), np.uint8)})
+        )
     with pytest.raises(UserError, match="dance"):
         policy(*env.reset(seed=0, options={"goal": "dance"}))
     with pytest.raises(UserError, match="neither a dream nor a room"):
