@@ -97,9 +97,8 @@ class Model:
             from egotwin_sim.models.motion_vae import MotionVAE
 
             folder = self._folder / "motion_vae" if self._folder else Path()
-            options = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
             self._motion_vae = self._shared(
-                "motion_vae", lambda: load_whole(MotionVAE, folder, **options).to(self._device).eval()
+                "motion_vae", lambda: load_whole(MotionVAE, folder, torch_dtype=torch.float32).to(self._device).eval()
             )
         return self._motion_vae
 

@@ -85,4 +85,3 @@ class BodyState:
     def seen_from_here(self, motion: Motion) -> np.ndarray:
         """Features (n, D) of the motion that follows this state, in this state's canonical frame."""
         return encode(Motion.concatenate([self.motion, motion]))[1:]
-

@@ -116,12 +116,17 @@ class Pipeline:
     def save_pretrained(self, path: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
         """Write the networks and the configuration to a folder, the weights as ``dtype``."""
         import copy
+        import json
 
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         for name, module in self._networks().items():
             # torch's own `to`: diffusers' warns of modules to keep in float32 even where there are none.
             torch.nn.Module.to(copy.deepcopy(module), dtype).save_pretrained(folder / name)
+            # diffusers notes the folder that a network was loaded from, which means nothing elsewhere.
+            config = json.loads((folder / name / "config.json").read_text())
+            config.pop("_name_or_path", None)
+            (folder / name / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         write_config(self.config, folder)
 
     def _networks(self) -> dict[str, Any]:

@@ -21,9 +21,7 @@ def motion_tokens(motion: Motion, motion_vae: MotionVAE) -> np.ndarray:
         return motion_vae.track(chunks, skeleton=motion.skeleton, fps=motion.fps).tokens[0].cpu().numpy()
 
 
-def chunk_tokens(
-    body: BodyState, coming: Motion, motion_vae: MotionVAE, planned: Motion | None = None
-) -> np.ndarray:
+def chunk_tokens(body: BodyState, coming: Motion, motion_vae: MotionVAE, planned: Motion | None = None) -> np.ndarray:
     """Normalised tokens (2, Cm) of the 8 frames, in world coordinates, that follow a body state.
 
     Args:

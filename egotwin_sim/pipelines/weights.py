@@ -37,7 +37,7 @@ class StreamConfig:
     stature: float = 1.75
     text_encoder: dict[str, Any] = field(default_factory=lambda: {"kind": "minilm"})
     window: int = 3
-    view_steps: int = 4
+    view_steps: int = 1
     body_steps: int = 10
     body_guidance: float = 2.0
 

@@ -149,6 +149,8 @@ def test_save_and_load(pipeline: StreamPipeline, frame: np.ndarray, pose: np.nda
     pipeline.save_pretrained(tmp_path, dtype=torch.float32)
     loaded = StreamPipeline.from_pretrained(tmp_path)
     assert loaded.config == pipeline.config
+    loaded.save_pretrained(tmp_path / "again", dtype=torch.float32)
+    assert str(tmp_path) not in (tmp_path / "again" / "transformer" / "config.json").read_text()
     rolls = [p.start(frame, pose, "walk").step(tokens(1)[0]).frames for p in (pipeline, loaded)]
     np.testing.assert_array_equal(*rolls)
 
