@@ -122,7 +122,7 @@ def dream(pipe: StreamPipeline, sample: Sample, tokens: np.ndarray | None, chunk
     """
     first, pose = sample.clip.video[0], encode(sample.clip.motion[:1])[0]
     stream = pipe.start(first, pose, sample.clip.text, seed=seed, episode=sample.episode)
-    frames, motions = [first[None]], [stream.state.body.motion]
+    frames, motions = [first[None]], [stream.body.motion]
     for k in range(chunks):
         out = stream.step(None if tokens is None else tokens[k])
         frames.append(out.frames)

@@ -91,7 +91,7 @@ class DreamEnv(BodyEnv):
     def body(self) -> BodyState:
         """The newest body state, in the frame of the episode's start."""
         assert self._stream is not None
-        return self._stream.state.body
+        return self._stream.body
 
     def recent_in_room(self) -> Motion:
         """The body's last frames as they would lie in the room that the first frame was taken in."""

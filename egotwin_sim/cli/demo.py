@@ -119,7 +119,7 @@ def dream(pipeline: StreamPipeline, truth: Truth, text: str, seed: int, given: b
 
     tokens = motion_tokens(truth.motion, pipeline.motion_vae)[1:].reshape(-1, 2, pipeline.token_dim)
     stream = pipeline.start(truth.frames[0], encode(truth.motion[:1])[0], text, seed=seed)
-    frames, motions, times = [truth.frames[:1]], [stream.state.body.motion], []
+    frames, motions, times = [truth.frames[:1]], [stream.body.motion], []
     for pair in tokens:
         began = time.perf_counter()
         out = stream.step(pair if given else None)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
+from torch import nn
 
 from egotwin_sim.errors import UserError
 
@@ -59,3 +62,13 @@ def load_whole(kind: type[Model], folder: str | Path, **options: Any) -> Model:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def fingerprint(modules: Mapping[str, nn.Module], *told: str) -> str:
+    """A short digest of the weights of some modules, and of what else makes them what they are."""
+    digest = hashlib.sha256("\n".join(told).encode())
+    for part, module in sorted(modules.items()):
+        for name, value in sorted(module.state_dict().items()):
+            digest.update(f"{part}.{name}".encode())
+            digest.update(value.detach().float().cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:16]

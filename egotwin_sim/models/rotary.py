@@ -99,8 +99,8 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torc
 
     Args:
         x: (B, S, heads, head_dim).
-        cos: (S, 1, head_dim), of x's dtype.
-        signed_sin: (S, 1, head_dim), from `signed_sines`, of x's dtype.
+        cos: (S, 1, head_dim), or (B, S, 1, head_dim), of x's dtype.
+        signed_sin: likewise, from `signed_sines`, of x's dtype.
     """
     swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
     return torch.addcmul(x * cos, swapped, signed_sin)

@@ -28,8 +28,9 @@ from egotwin_sim.errors import UserError
 from egotwin_sim.models.attention import Visibility
 from egotwin_sim.models.checkpoint import load_whole
 from egotwin_sim.models.interaction_mask import interaction_mask, motion_chunks
+from egotwin_sim.models.ring_levels import choose_rows, ring_level
 from egotwin_sim.models.rotary import motion_rotary, motion_times, signed_sines, video_rotary
-from egotwin_sim.models.transformer_cache import LayerCache, TransformerCache
+from egotwin_sim.models.transformer_cache import LayerCache, RingCache, TransformerCache
 from egotwin_sim.models.transformer_layers import Branch, Level, Times, Tokens, apply_layer
 
 TABLES_KEPT = 16
@@ -48,7 +49,7 @@ class EgoTwinTransformerOutput(BaseOutput):
 
     video: Tensor | None
     motion: Tensor | None
-    cache: TransformerCache | None = None
+    cache: TransformerCache | RingCache | None = None
 
 
 @dataclass(frozen=True)
@@ -340,7 +341,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         rotary_positions: Sequence[float] | Tensor | None = None,
         interaction: bool = True,
         temporal: str = "bidirectional",
-        cache: TransformerCache | None = None,
+        cache: TransformerCache | RingCache | None = None,
         return_cache: bool = False,
         return_dict: bool = True,
     ) -> EgoTwinTransformerOutput | tuple[Tensor | None, Tensor | None]:
@@ -365,7 +366,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
                 positions are relative to the window.
             interaction: whether video and motion see each other by the interaction mask only.
             temporal: "bidirectional" or "causal".
-            cache: text and earlier chunks, from `return_cache`.
+            cache: text and earlier chunks, from `return_cache`; with a `RingCache` the call takes one new chunk.
             return_cache: whether the output carries the cache with these chunks in it.
             return_dict: an `EgoTwinTransformerOutput` rather than the tuple of video and motion.
 
@@ -378,7 +379,10 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         batch, device = window.batch, self.motion_embed.weight.device
         autocast = torch.is_autocast_enabled(device.type)
         dtype = torch.get_autocast_dtype(device.type) if autocast else self.motion_embed.weight.dtype
-        levels = self._levels(window, interaction, temporal, image_rotary_emb, dtype, device)
+        if isinstance(cache, RingCache):
+            levels = self._ring_levels(window, cache, interaction, dtype, device)
+        else:
+            levels = self._levels(window, interaction, temporal, image_rotary_emb, dtype, device)
         times = self._embed_times(window, video_timestep, motion_timestep, temporal, device)
 
         inner_dim = self.config.num_attention_heads * self.config.attention_head_dim
@@ -410,8 +414,10 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             video_out = patches.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
         if not return_dict:
             return video_out, motion_out
-        kept = None
-        if return_cache:
+        kept: TransformerCache | RingCache | None = None
+        if return_cache and isinstance(cache, RingCache):
+            kept = cache.push(layers)
+        elif return_cache:
             kept = TransformerCache(window.positions, window.text_mask, tuple(layers))
         return EgoTwinTransformerOutput(video=video_out, motion=motion_out, cache=kept)
 
@@ -422,7 +428,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         motion: Tensor | None,
         latent_positions: Sequence[int] | Tensor | None,
         rotary_positions: Sequence[float] | Tensor | None,
-        cache: TransformerCache | None,
+        cache: TransformerCache | RingCache | None,
         text_mask: Tensor | None,
         temporal: str,
     ) -> _Window:
@@ -439,6 +445,8 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             if (cache.layers[0].motion is None) != (motion is None):
                 raise UserError("the cache has motion and the call has none, or the other way round: give both or none")
             text_mask, num_text = cache.text_mask, cache.layers[0].text[0].shape[1]
+            if isinstance(cache, RingCache) and (video.shape[1] != 1 or motion is None or rotary_positions is not None):
+                raise UserError("a ring cache takes one new latent with its two motion tokens, and no rotary_positions")
         elif text is None or text.ndim != 3 or text.shape[2] != config.text_embed_dim or text.shape[1] > longest:
             got = "missing" if text is None else f"of shape {tuple(text.shape)}"
             raise UserError(f"text is {got}: expected (batch, at most {longest} tokens, {config.text_embed_dim})")
@@ -576,6 +584,36 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         padding, has_rows = ~window.text_mask.to(device=device, dtype=torch.bool), window.num_past == 0
         hidden = (replace(level, seen=level.seen.without(padding, has_rows)) for level in (lower, upper))
         return next(hidden), next(hidden)
+
+    def _ring_levels(
+        self, window: _Window, cache: RingCache, interaction: bool, dtype: torch.dtype, device: torch.device
+    ) -> tuple[Level, Level]:
+        """Mask and rotary tables of each row of a ring, whose windows may be filled differently."""
+        if not self.config.use_rotary_positional_embeddings:
+            raise UserError("a ring cache needs a model with rotary positions")
+
+        def make() -> tuple[Level, Level]:
+            plain = []
+            for filled in range(cache.window + 1):
+                positions = tuple(range(filled + 2))
+                times = tuple(float(position) for position in positions)
+                part = replace(window, num_past=filled + 1, positions=positions, times=times)
+                plain.append(self._make_levels(part, interaction, "causal", None, dtype, device))
+            per_latent, num_text = math.prod(window.grid), window.num_text
+            lower = [level for level, _ in plain]
+            upper = [level for _, level in plain]
+            return ring_level(lower, num_text, per_latent, True), ring_level(upper, num_text, per_latent, False)
+
+        key = ("ring", window.key, cache.window, interaction, dtype, device)
+        both = self._table(key, make)
+        filled = cache.filled
+        if filled.device.type == "cpu" and bool((filled == filled[0]).all()):
+            filled = filled[:1]
+        chosen = [choose_rows(level, filled) for level in both]
+        if window.text_mask is not None and not bool(window.text_mask.all()):
+            padding = ~window.text_mask.to(device=device, dtype=torch.bool)
+            chosen = [replace(level, seen=level.seen.without(padding, has_rows=False)) for level in chosen]
+        return chosen[0], chosen[1]
 
     def _make_levels(
         self,

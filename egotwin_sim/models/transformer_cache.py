@@ -1,4 +1,7 @@
-"""Keys and values of chunks that the causal transformer has seen, so that it need not see them again."""
+"""Keys and values of chunks that the causal transformer has seen, so that it need not see them again.
+
+`TransformerCache` grows with every chunk; `RingCache` is what a stream keeps: the same number of bytes for ever.
+"""
 
 from __future__ import annotations
 
@@ -63,3 +66,118 @@ class TransformerCache:
             for x in self.layers
         )
         return replace(self, text_mask=None if self.text_mask is None else self.text_mask[rows], layers=layers)
+
+
+@dataclass(frozen=True)
+class RingCache:
+    """Text, the sink (chunk 0) and the newest W chunks in buffers of fixed size; a value, batch first.
+
+    The buffers hold the sink's slot and then W slots, the newest chunk in the last one. A row that has seen fewer chunks
+    has its first slots empty, and the mask hides them, so rows of different age share a batch. Positions are relative
+    to the newest chunk: there is no longest rollout.
+
+    Attributes:
+        filled: int64 (B,), chunks in the window, 0 to W.
+        text_mask: bool (B, Lt) or None.
+        layers: one per layer of the transformer; motion (B, 1 + 2W, ...), video (B, (1 + W) * tokens per latent, ...).
+    """
+
+    filled: Tensor
+    text_mask: Tensor | None
+    layers: tuple[LayerCache, ...]
+
+    @classmethod
+    def of(cls, start: TransformerCache, window: int) -> RingCache:
+        """An empty window behind a cache that holds chunk 0 alone."""
+        if start.positions != (0,):
+            raise ValueError(f"the cache holds chunks {start.positions}; expected chunk 0 alone")
+
+        def padded(pair: Pair, per_chunk: int) -> Pair:
+            empty = [x.new_zeros(x.shape[0], window * per_chunk, *x.shape[2:]) for x in pair]
+            return torch.cat([pair[0], empty[0]], dim=1), torch.cat([pair[1], empty[1]], dim=1)
+
+        layers = tuple(
+            LayerCache(x.text, None if x.motion is None else padded(x.motion, 2), padded(x.video, x.video[0].shape[1]))
+            for x in start.layers
+        )
+        filled = torch.zeros(layers[0].video[0].shape[0], dtype=torch.long, device=layers[0].video[0].device)
+        return cls(filled, start.text_mask, layers)
+
+    @property
+    def window(self) -> int:
+        """W, the number of slots beside the sink's."""
+        return self.layers[0].video[0].shape[1] // self.per_latent - 1
+
+    @property
+    def per_latent(self) -> int:
+        """Video tokens of a latent."""
+        motion = self.layers[0].motion
+        assert motion is not None
+        slots = (motion[0].shape[1] + 1) // 2
+        return self.layers[0].video[0].shape[1] // slots
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """A number for each slot, as if the window were full and had begun with chunk 1."""
+        return tuple(range(self.window + 1))
+
+    def push(self, layers: Sequence[LayerCache]) -> RingCache:
+        """The ring with one more chunk, whose keys and values stand at the end of each of `layers`; the oldest goes."""
+
+        def kept(pair: Pair, sink: int, per_chunk: int) -> Pair:
+            def one(x: Tensor) -> Tensor:
+                return torch.cat([x[:, :sink], x[:, sink + per_chunk :]], dim=1)
+
+            return one(pair[0]), one(pair[1])
+
+        per_latent = self.per_latent
+        pushed = tuple(
+            LayerCache(x.text, None if x.motion is None else kept(x.motion, 1, 2), kept(x.video, per_latent, per_latent))
+            for x in layers
+        )
+        return RingCache((self.filled + 1).clamp(max=self.window), self.text_mask, pushed)
+
+    def with_text(self, text: Sequence[Pair], text_mask: Tensor | None) -> RingCache:
+        """The same chunks with the keys and values of another text, (B or 1, Lt, ...), one pair a layer."""
+        batch = self.filled.shape[0]
+
+        def rows(x: Tensor) -> Tensor:
+            return x.expand(batch, *x.shape[1:])
+
+        layers = tuple(
+            replace(layer, text=(rows(pair[0]), rows(pair[1]))) for layer, pair in zip(self.layers, text, strict=True)
+        )
+        return RingCache(self.filled, None if text_mask is None else rows(text_mask), layers)
+
+    @classmethod
+    def join(cls, rings: Sequence[RingCache]) -> RingCache:
+        """The rows of some rings as one batch."""
+        parts = [ring.tensors() for ring in rings]
+        return cls.from_tensors({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name."""
+        named = {"filled": self.filled}
+        if self.text_mask is not None:
+            named["text_mask"] = self.text_mask
+        for i, layer in enumerate(self.layers):
+            for name, pair in (("text", layer.text), ("motion", layer.motion), ("video", layer.video)):
+                if pair is not None:
+                    named[f"{i}.{name}.key"], named[f"{i}.{name}.value"] = pair
+        return named
+
+    @classmethod
+    def from_tensors(cls, named: dict[str, Tensor]) -> RingCache:
+        """The inverse of `tensors`."""
+
+        def pair(i: int, name: str) -> Pair | None:
+            key = named.get(f"{i}.{name}.key")
+            return None if key is None else (key, named[f"{i}.{name}.value"])
+
+        layers = []
+        while (video := pair(len(layers), "video")) is not None:
+            i = len(layers)
+            text = pair(i, "text")
+            assert text is not None
+            layers.append(LayerCache(text, pair(i, "motion"), video))
+        return cls(named["filled"], named.get("text_mask"), tuple(layers))

@@ -7,6 +7,8 @@ from typing import Any
 
 _HOME = {
     "BodyState": "body",
+    "DreamState": "state",
+    "Generated": "stream",
     "JointClip": "joint",
     "JointConfig": "joint",
     "JointPipeline": "joint",

@@ -132,7 +132,7 @@ class JointPipeline(Pipeline):
             raise UserError(f"chunks is {chunks}; expected at least 1")
         body = self._body(initial_pose)
         first_frame = self._check_first_frame(first_frame)
-        opening = self._open(self._to_network(first_frame[None])[:, :, 0], body)
+        opening = self._open(self._to_network(first_frame[None])[:, :, 0], [body])
         model = self._model(text, self._unknown(opening, chunks))
         noise = self._noise(seed, opening, chunks)
         t_video, t_motion = self._timesteps(chunks)
@@ -165,7 +165,7 @@ class JointPipeline(Pipeline):
         tokens = torch.from_numpy(motion_tokens(motion, self.motion_vae))[None].to(self.device)
         chunks = (tokens.shape[1] - 1) // 2
         frame = self._to_network(first_frame[None])[:, :, 0]
-        opening = self._open(frame, body)
+        opening = self._open(frame, [body])
         # The poses that the tokens lead to, as in training.
         poses, _, features = self._follow(body, tokens)
         first_view = self._view(frame, self._joints(body.features[None]), body.motion.T_world_head())
@@ -211,7 +211,7 @@ class JointPipeline(Pipeline):
             )
         body = self._body(initial_pose)
         pictures = self._to_network(video)
-        opening = self._open(pictures[:, :, 0], body)
+        opening = self._open(pictures[:, :, 0], [body])
         with self._autocast():
             latents = self.video_vae.encode(pictures).transpose(1, 2).float()
         model = self._model(text, self._unknown(opening, chunks))

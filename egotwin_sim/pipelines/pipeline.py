@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -34,8 +35,8 @@ class Opening:
     """Chunk 0, the first frame and the initial pose as the networks see them; it stays clean.
 
     Attributes:
-        inputs: (1, 1, C + C + E, h, w), the transformer's input for latent 0: the latent, no prior, and the body map.
-        token: (1, 1, Cm), motion token 0.
+        inputs: (B, 1, C + C + E, h, w), the transformer's input for latent 0: the latent, no prior, and the body map.
+        token: (B, 1, Cm), motion token 0.
         decoder: the video decoder's memory.
     """
 
@@ -54,6 +55,7 @@ class Pipeline:
         transformer: denoises.
         text_encoder: codes the text.
         config: rates, sizes and steps.
+        precision: "bf16" (autocast), or "fp32", with which a dream does not depend on what shares its batch.
 
     Raises:
         UserError: networks that do not belong together.
@@ -67,7 +69,11 @@ class Pipeline:
         transformer: EgoTwinTransformer3DModel,
         text_encoder: TextEncoder,
         config: StreamConfig | None = None,
+        precision: str = "bf16",
     ) -> None:
+        if precision not in ("bf16", "fp32"):
+            raise UserError(f"precision is {precision!r}; expected bf16 or fp32")
+        self.precision = precision
         self.video_vae, self.motion_vae, self.transformer = video_vae.eval(), motion_vae.eval(), transformer.eval()
         self.depth_net, self.text_encoder = depth_net.eval(), text_encoder
         self.config = config or StreamConfig()
@@ -163,25 +169,26 @@ class Pipeline:
         return first_frame
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _to_network(self, frames: np.ndarray) -> Tensor:
         """Frames uint8 (T, H, W, 3) as (1, 3, T, H, W) in [-1, 1]."""
         return torch.from_numpy(frames.copy()).to(self.device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
 
-    def _open(self, frame: Tensor, body: BodyState) -> Opening:
-        """Chunk 0 from the first frame (1, 3, H, W) in [-1, 1] and the body."""
+    def _open(self, frames: Tensor, bodies: Sequence[BodyState]) -> Opening:
+        """Chunk 0 from the first frames (B, 3, H, W) in [-1, 1] and the bodies."""
         with self._autocast():
-            latent = self.video_vae.encode(frame[:, :, None])
+            latent = self.video_vae.encode(frames[:, :, None])
             _, decoder = self.video_vae.decode(latent)
-        joints = self._joints(body.features[None])
+        features = np.stack([body.features for body in bodies])
+        joints = self._joints(features)
         height, width = latent.shape[-2:]
         nothing = ViewCondition.absent(self.video_vae, joints, (height, width), torch.float32)
         still = joints[:, None].expand(-1, FRAMES_PER_LATENT, -1, -1)
         arms = body_channels(still, self.skeleton.names, (height, width), self.config.fovy)
         channels = torch.cat([nothing.channels[:, : -arms.shape[1]], arms], dim=1)
         inputs = torch.cat([latent[:, :, 0].float(), nothing.prior, channels], dim=1)[:, None]
-        token = self.motion_vae.tokenise(torch.from_numpy(body.features[None, None]).to(self.device))
+        token = self.motion_vae.tokenise(torch.from_numpy(features[:, None]).to(self.device))
         return Opening(inputs, token[:, :1].float(), decoder)
 
     def _joints(self, features: np.ndarray) -> Tensor:
@@ -190,7 +197,7 @@ class Pipeline:
         return torch.from_numpy(joints.reshape(len(features), -1, 3)).to(self.device)
 
     def _view(self, frame: Tensor, joints: Tensor, pose: np.ndarray) -> ViewMemory:
-        """A frame (1, 3, H, W) to remember, with the joints (1, J, 3) in the head and the head pose (1, 4, 4)."""
+        """Frames (B, 3, H, W) to remember, with the joints (B, J, 3) in the head and the head poses (B, 4, 4)."""
         poses = torch.from_numpy(pose.astype(np.float32)).to(self.device)
         with self._autocast():
             depth = unit_to_depth(self.depth_net(frame, poses, self.config.fovy))

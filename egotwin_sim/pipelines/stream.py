@@ -1,8 +1,16 @@
-"""The dream, chunk by chunk: two motion tokens in, four frames and eight body states out."""
+"""The dream, chunk by chunk: two motion tokens in, four frames and eight body states out, for one dream or many.
+
+Three calls underneath: `start_batch` (text, first frame and initial pose, and their keys and values), `generate` (the
+next chunk) and `finalize` (the clean pass that writes its keys and values, after the frames were handed out). All of a
+dream is a value, `DreamState`; the pipeline itself holds none of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,53 +19,59 @@ from torch import Tensor
 from egotwin_sim.diffusion.precondition import linear_velocity
 from egotwin_sim.diffusion.sampler import ddim_step, trailing_timesteps
 from egotwin_sim.errors import UserError
-from egotwin_sim.models.transformer_cache import TransformerCache
+from egotwin_sim.models.checkpoint import fingerprint
+from egotwin_sim.models.transformer_cache import Pair, RingCache
 from egotwin_sim.models.video_vae import DecoderCache
 from egotwin_sim.models.view_condition import RESIDUAL_SCALE
 from egotwin_sim.models.view_memory import ViewMemory
 from egotwin_sim.motion import Motion
 from egotwin_sim.pipelines.body import BodyState
 from egotwin_sim.pipelines.noise import keyed_normal
-from egotwin_sim.pipelines.pipeline import Pipeline, to_uint8
+from egotwin_sim.pipelines.pipeline import Pipeline
+from egotwin_sim.pipelines.state import DreamState, body_tensors
 
 VIEW, BODY = 0, 1  # which draw of a chunk's noise
 
 
+class TextKeys(NamedTuple):
+    """Keys and values of texts in every layer, and which of their tokens are padding."""
+
+    pairs: tuple[Pair, ...]
+    mask: Tensor
+
+
 @dataclass(frozen=True)
-class StreamState:
-    """All of a stream between two steps; a value.
+class Generated:
+    """The next chunk of B dreams, not yet remembered.
 
     Attributes:
-        inputs: (1, F, C + C + E, h, w), the transformer's clean input for latent 0 and the newest latents.
-        tokens: (1, M, Cm), their motion tokens.
-        positions: their F chunk numbers.
-        text, text_mask: (1, Lt, Dt) and (1, Lt).
-        memory: the views that are remembered.
-        decoder: the video decoder's memory.
-        body: the newest body state.
-        seed, episode: the key of the noise.
+        frames: uint8 (B, 4, H, W, 3).
+        motion: float32 (B, 8, D), head-centric features in the canonical frame of the state before.
+        T_world_head: float64 (B, 8, 4, 4), in the frame of the episode's start.
+        motion_tokens: float32 (B, 2, Cm), as given or as dreamt.
+        inputs: (B, 1, C + C + E, h, w), the transformer's clean input of the new latent.
+        newest: the view to remember.
+        decoder: the video decoder's memory after the chunk.
+        bodies: B body states after the chunk.
+        world_motion: B motions of 8 frames in the frame of the episode's start.
+        finite: bool (B,); a row that is not has no usable result.
     """
 
+    frames: Tensor
+    motion: np.ndarray
+    T_world_head: np.ndarray
+    motion_tokens: Tensor
     inputs: Tensor
-    tokens: Tensor
-    positions: tuple[int, ...]
-    text: Tensor
-    text_mask: Tensor
-    memory: ViewMemory
+    newest: ViewMemory
     decoder: DecoderCache
-    body: BodyState
-    seed: int
-    episode: int
-
-    @property
-    def chunk(self) -> int:
-        """Number of the newest chunk; 0 at the start."""
-        return self.positions[-1]
+    bodies: list[BodyState]
+    world_motion: list[Motion]
+    finite: Tensor
 
 
 @dataclass(frozen=True)
 class StreamStep:
-    """What one step gives.
+    """What one step of one dream gives.
 
     Attributes:
         frames: uint8 (4, H, W, 3).
@@ -80,10 +94,9 @@ class StreamPipeline(Pipeline):
     """The causal model as a stream.
 
     Use ``from_pretrained``; then ``stream = pipeline.start(first_frame, initial_pose, text)`` and
-    ``stream.step(motion_tokens)``. The pipeline itself holds no state of a roll-out.
+    ``stream.step(motion_tokens)``, or the batch-first calls that these are made of.
     """
 
-    @torch.inference_mode()
     def start(
         self, first_frame: np.ndarray, initial_pose: np.ndarray, text: str, *, seed: int = 0, episode: int = 0
     ) -> Stream:
@@ -99,155 +112,272 @@ class StreamPipeline(Pipeline):
         Raises:
             UserError: a frame of another size or type, a pose that is none, an empty or too long text.
         """
-        first_frame = self._check_first_frame(first_frame)
-        if seed < 0 or episode < 0:
-            raise UserError(f"seed {seed} and episode {episode} must not be negative")
-        body = BodyState.from_pose(initial_pose, self.skeleton, self.config.motion_fps)
-        embedded = self.text_encoder.encode([text])
-        frame = self._to_network(first_frame[None])[:, :, 0]
-        opening = self._open(frame, body)
-        joints = self._joints(body.features[None])
-        memory = self._view(frame, joints, body.motion.T_world_head())
-        return Stream(
-            self,
-            StreamState(
-                opening.inputs,
-                opening.token,
-                (0,),
-                embedded.tokens.to(self.device).float(),
-                embedded.mask.to(self.device),
-                memory,
-                opening.decoder,
-                body,
-                seed,
-                episode,
-            ),
-        )
+        return Stream(self, self.start_batch([first_frame], [initial_pose], [text], seeds=[seed], episodes=[episode]))
 
     @torch.inference_mode()
-    def generate(self, state: StreamState, motion_tokens: np.ndarray | None = None) -> tuple[StreamState, StreamStep]:
-        """One chunk: the body first (given, or dreamt), then the view from its head.
-
-        Args:
-            state: the stream so far.
-            motion_tokens: (2, Cm) normalised tokens, or None to dream the body too.
-
-        Raises:
-            UserError: tokens of another shape or not finite.
-            FloatingPointError: the model gave a number that is not finite; the state is as it was.
-        """
-        given = None if motion_tokens is None else self._given(motion_tokens)
-        context = self._context(state, state.text, state.text_mask)
-        tokens = self._dream_body(state, context) if given is None else given
-        body, motion, features = self._advance(state.body, tokens, state.chunk + 1)
-        poses = motion.T_world_head()
-        inputs, latent = self._dream_view(state, context, tokens, features, poses)
+    def start_batch(
+        self,
+        first_frames: Sequence[np.ndarray],
+        initial_poses: Sequence[np.ndarray],
+        texts: Sequence[str],
+        *,
+        seeds: Sequence[int],
+        episodes: Sequence[int],
+    ) -> DreamState:
+        """Begin several dreams; see ``start``."""
+        frames = np.stack([self._check_first_frame(frame) for frame in first_frames])
+        for seed, episode in zip(seeds, episodes, strict=True):
+            if seed < 0 or episode < 0:
+                raise UserError(f"seed {seed} and episode {episode} must not be negative")
+        fps = self.config.motion_fps
+        bodies = [BodyState.from_pose(pose, self.skeleton, fps) for pose in initial_poses]
+        embedded = self.text_encoder.encode(list(texts))
+        pictures = self._to_network(frames)[0].transpose(0, 1)
+        opening = self._open(pictures, bodies)
         with self._autocast():
-            decoded, decoder = self.video_vae.decode(latent[:, :, None], state.decoder)
-        if not torch.isfinite(decoded).all():
-            raise FloatingPointError(f"the view of chunk {state.chunk + 1} is not finite; the roll-out was stopped")
-        picture = decoded[0, 0].float()
-        newest = self._view(picture[None, :, -1].clamp(-1, 1), self._joints(features[-1:]), poses[-1:])
-        frames = to_uint8(picture)
-        state = self._remember(state, inputs, tokens)
-        state = replace(state, memory=state.memory.remember(newest), decoder=decoder, body=body)
-        return state, StreamStep(frames, features, body.features, poses, tokens[0].cpu().numpy(), motion)
-
-    def _given(self, motion_tokens: np.ndarray) -> Tensor:
-        tokens = np.asarray(motion_tokens, dtype=np.float32)
-        if tokens.shape != (2, self.token_dim):
-            raise UserError(f"motion tokens have shape {tokens.shape}; expected (2, {self.token_dim})")
-        if not np.isfinite(tokens).all():
-            raise UserError("motion tokens hold NaN or infinity; expected finite numbers")
-        return torch.from_numpy(tokens)[None].to(self.device)
-
-    def _remember(self, state: StreamState, inputs: Tensor, tokens: Tensor) -> StreamState:
-        """The state with one more chunk, and the oldest one after the sink dropped when the window is full."""
-        positions = (*state.positions, state.chunk + 1)
-        inputs = torch.cat([state.inputs, inputs], dim=1)
-        tokens = torch.cat([state.tokens, tokens], dim=1)
-        if len(positions) > 1 + self.config.window:
-            positions = (positions[0], *positions[2:])
-            inputs = torch.cat([inputs[:, :1], inputs[:, 2:]], dim=1)
-            tokens = torch.cat([tokens[:, :1], tokens[:, 3:]], dim=1)
-        return replace(state, inputs=inputs, tokens=tokens, positions=positions)
-
-    def _context(self, state: StreamState, text: Tensor, text_mask: Tensor) -> TransformerCache:
-        """Keys and values of the text, latent 0 and the newest latents, all clean."""
-        frames, tokens = state.inputs.shape[1], state.tokens.shape[1]
-        with self._autocast():
-            return self.transformer(
-                state.inputs,
-                text,
-                torch.zeros(1, frames, device=self.device),
-                state.tokens,
-                torch.zeros(1, tokens, device=self.device),
-                text_mask=text_mask,
-                latent_positions=state.positions,
+            cache = self.transformer(
+                opening.inputs,
+                embedded.tokens.to(self.device).float(),
+                torch.zeros(len(bodies), 1, device=self.device),
+                opening.token,
+                torch.zeros(len(bodies), 1, device=self.device),
+                text_mask=embedded.mask.to(self.device),
+                latent_positions=(0,),
                 temporal="causal",
                 return_cache=True,
             ).cache
+        joints = self._joints(np.stack([body.features for body in bodies]))
+        poses = np.concatenate([body.motion.T_world_head() for body in bodies])
+        view = self._view(pictures, joints, poses)
+        key = [(seed, episode, 0) for seed, episode in zip(seeds, episodes, strict=True)]
+        return DreamState(
+            cache=RingCache.of(cache, self.config.window),
+            memory=view.remember(view),
+            decoder=opening.decoder,
+            **body_tensors(bodies, self.device),
+            noise_key=torch.tensor(key, dtype=torch.long, device=self.device),
+            goals=tuple(texts),
+            model=self.fingerprint,
+        )
+
+    @torch.inference_mode()
+    def generate(self, state: DreamState, motion_tokens: np.ndarray | Tensor | None = None) -> Generated:
+        """The next chunk of every dream: the body first (given, or dreamt), then the view from its head.
+
+        Args:
+            state: the dreams so far.
+            motion_tokens: (B, 2, Cm) normalised tokens, or None to dream the bodies too.
+
+        Raises:
+            UserError: tokens of another shape or not finite, or a state of another model.
+        """
+        self.check(state)
+        given = None if motion_tokens is None else self._given(motion_tokens, len(state))
+        tokens = self._dream_body(state) if given is None else given
+        advanced = [self._move(state, row, tokens[row : row + 1]) for row in range(len(state))]
+        bodies, motions, features = ([row[i] for row in advanced] for i in range(3))
+        moved = torch.tensor([row[3] for row in advanced], device=self.device)
+        poses = np.stack([motion.T_world_head() for motion in motions])
+        inputs, latent = self._dream_view(state, tokens, np.concatenate(features), poses.reshape(-1, 4, 4))
+        with self._autocast():
+            decoded, decoder = self.video_vae.decode(latent[:, :, None], state.decoder)
+        picture = decoded[:, 0].float()
+        finite = moved & torch.isfinite(picture).flatten(1).all(1)
+        newest = picture[:, :, -1].clamp(-1, 1).nan_to_num()
+        last = np.stack([part[-1] for part in features])
+        view = self._view(newest, self._joints(last), poses[:, -1])
+        frames = ((picture.nan_to_num().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1)
+        return Generated(
+            frames, np.stack(features), poses, tokens, inputs, view, decoder, bodies, motions, finite
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def finalize(self, state: DreamState, chunk: Generated) -> DreamState:
+        """The dreams with the chunk remembered; rows that are not finite stay as they were."""
+        zeros = torch.zeros(len(state), 2, device=self.device)
+        with self._autocast():
+            cache = self.transformer(
+                chunk.inputs, None, zeros[:, :1], chunk.motion_tokens, zeros,
+                temporal="causal", cache=state.cache, return_cache=True,
+            ).cache  # fmt: skip
+        after = replace(
+            state,
+            cache=cache,
+            memory=state.memory.remember(chunk.newest),
+            decoder=chunk.decoder,
+            **body_tensors(chunk.bodies, self.device),
+            noise_key=state.noise_key + torch.tensor([0, 0, 1], device=self.device),
+        )
+        if bool(chunk.finite.all()):
+            return after
+        lost = [row for row, fine in enumerate(chunk.finite.tolist()) if not fine]
+        return after.put(lost, state.rows(lost))
+
+    @torch.inference_mode()
+    def set_goal(self, state: DreamState, rows: Sequence[int], texts: Sequence[str]) -> DreamState:
+        """Give some dreams another text; their past stays as it is.
+
+        Raises:
+            UserError: a row that is not there, an empty or too long text.
+        """
+        self.check(state)
+        part = state.rows(rows)
+        keys = self._text_keys(texts)
+        goals = list(state.goals)
+        for row, text in zip(rows, texts, strict=True):
+            goals[row] = text
+        changed = replace(part, cache=part.cache.with_text(keys.pairs, keys.mask))
+        return replace(state.put(rows, changed), goals=tuple(goals))
+
+    def check(self, state: DreamState) -> None:
+        """Refuse a state of another model.
+
+        Raises:
+            UserError: it is.
+        """
+        if state.model != self.fingerprint:
+            raise UserError(
+                f"the state is of the model {state.model}, this one is {self.fingerprint}: load the weights that it "
+                "was dreamt with"
+            )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the weights, and of what else a state depends on."""
+        return fingerprint(self._networks(), f"window {self.config.window}", self.precision)
+
+    def _given(self, motion_tokens: np.ndarray | Tensor, batch: int) -> Tensor:
+        if isinstance(motion_tokens, Tensor):
+            tokens = motion_tokens.to(self.device, torch.float32)
+        else:
+            tokens = torch.from_numpy(np.asarray(motion_tokens, dtype=np.float32)).to(self.device)
+        if tuple(tokens.shape) != (batch, 2, self.token_dim):
+            expected = (2, self.token_dim)
+            raise UserError(f"motion tokens have shape {tuple(tokens.shape[1:])}; expected {expected} for each dream")
+        if not bool(torch.isfinite(tokens).all()):
+            raise UserError("motion tokens hold NaN or infinity; expected finite numbers")
+        return tokens
+
+    def _move(self, state: DreamState, row: int, tokens: Tensor) -> tuple[BodyState, Motion, np.ndarray, bool]:
+        """A row's body after its tokens (1, 2, Cm), and whether it is finite; where it is not, it stands still."""
+        body = state.body(row, self.skeleton, self.config.motion_fps)
+        try:
+            return *self._advance(body, tokens, int(state.chunk[row]) + 1), True
+        except FloatingPointError:
+            still = Motion.concatenate([body.motion] * self.motion_frames)
+            return body, still, np.repeat(body.features[None], self.motion_frames, axis=0), False
 
     def _velocities(
-        self, context: TransformerCache, video: Tensor, t_video: Tensor, tokens: Tensor, t_motion: Tensor
+        self, cache: RingCache, video: Tensor, t_video: Tensor, tokens: Tensor, t_motion: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Velocities of the next latent (1, C, h, w) and of its two tokens (1, 2, Cm)."""
+        """Velocities of the next latents (B, C, h, w) and of their two tokens (B, 2, Cm)."""
+        batch = len(video)
         with self._autocast():
             output = self.transformer(
                 video[:, None],
                 None,
-                t_video.view(1, 1),
+                t_video.expand(batch, 1),
                 tokens,
-                t_motion.expand(1, 2),
+                t_motion.expand(batch, 2),
                 temporal="causal",
-                cache=context,
+                cache=cache,
             )
         return output.video[:, 0].float(), output.motion.float()
 
+    def _noise(self, state: DreamState, draw: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+        """Standard normal numbers (B, *shape), each row's from its own key."""
+        keys = (state.noise_key + torch.tensor([0, 0, 1], device=state.noise_key.device)).tolist()
+        return torch.stack([keyed_normal((*key, *draw), shape, self.device) for key in keys])
+
     def _dream_view(
-        self, state: StreamState, context: TransformerCache, tokens: Tensor, features: np.ndarray, poses: np.ndarray
+        self, state: DreamState, tokens: Tensor, features: np.ndarray, poses: np.ndarray
     ) -> tuple[Tensor, Tensor]:
-        """Denoise the next latent; returns its clean input (1, 1, C + C + E, h, w) and the latent (1, C, h, w)."""
+        """Denoise the next latents; returns their clean input (B, 1, C + C + E, h, w) and the latents (B, C, h, w)."""
         condition = self._condition(state.memory, features, poses)
         prior, channels = condition.prior, condition.channels
-        noisy = keyed_normal((state.seed, state.episode, state.chunk + 1, VIEW), tuple(prior.shape), self.device)
+        noisy = self._noise(state, (VIEW,), tuple(prior.shape[1:]))
         given = torch.zeros((), device=self.device)
         for t, target in _steps(self.config.view_steps, self.device):
             video = torch.cat([noisy, prior, channels], dim=1)
-            velocity, _ = self._velocities(context, video, t, tokens, given)
-            velocity = velocity + linear_velocity(self.schedule, noisy, t[None], RESIDUAL_SCALE)
-            noisy = ddim_step(self.schedule, noisy, velocity, t[None], target[None])
+            velocity, _ = self._velocities(state.cache, video, t, tokens, given)
+            velocity = velocity + linear_velocity(self.schedule, noisy, t.expand(len(noisy)), RESIDUAL_SCALE)
+            noisy = ddim_step(self.schedule, noisy, velocity, t.expand(len(noisy)), target.expand(len(noisy)))
         return torch.cat([noisy, prior, channels], dim=1)[:, None], noisy + prior
 
-    def _dream_body(self, state: StreamState, context: TransformerCache) -> Tensor:
-        """Denoise the next two motion tokens (1, 2, Cm), the view being absent."""
-        key = (state.seed, state.episode, state.chunk + 1, BODY)
-        absent = keyed_normal(
-            (*key, 1), (1, self.video_vae.config.latent_channels, *state.inputs.shape[-2:]), self.device
-        )
-        unknown = torch.zeros(1, state.inputs.shape[2] - absent.shape[1], *absent.shape[-2:], device=self.device)
+    def _dream_body(self, state: DreamState) -> Tensor:
+        """Denoise the next two motion tokens (B, 2, Cm), the view being absent."""
+        batch = len(state)
+        size = state.memory.frames.shape[-1] // 8
+        latent = (self.video_vae.config.latent_channels, size, size)
+        absent = self._noise(state, (BODY, 1), latent)
+        unknown = absent.new_zeros(batch, self.transformer.config.in_channels - latent[0], size, size)
         video = torch.cat([absent, unknown], dim=1)
-        noisy = keyed_normal((*key, 0), (1, 2, self.token_dim), self.device)
-        nothing = self.text_encoder.encode_null()
-        untold = self._context(state, nothing.tokens.to(self.device).float(), nothing.mask.to(self.device))
+        noisy = self._noise(state, (BODY, 0), (2, self.token_dim))
         top = torch.tensor(float(self.schedule.num_timesteps), device=self.device)
+        untold = state.cache.with_text(self._nothing.pairs, self._nothing.mask)
+        both = RingCache.join([state.cache, untold])
+        video = torch.cat([video, video])
         for t, target in _steps(self.config.body_steps, self.device):
-            with_text, without = (self._velocities(c, video, top, noisy, t)[1] for c in (context, untold))
+            with_text, without = self._velocities(both, video, top, torch.cat([noisy, noisy]), t)[1].chunk(2)
             velocity = without + self.config.body_guidance * (with_text - without)
-            noisy = ddim_step(self.schedule, noisy, velocity, t[None], target[None])
+            noisy = ddim_step(self.schedule, noisy, velocity, t.expand(batch), target.expand(batch))
         return noisy
+
+    def _text_keys(self, texts: Sequence[str] | None) -> TextKeys:
+        """Keys and values of texts, or of the null text; text sees no chunk, so any chunk 0 will do."""
+        embedded = self.text_encoder.encode_null() if texts is None else self.text_encoder.encode(list(texts))
+        config, batch = self.transformer.config, len(embedded.tokens)
+        video = torch.zeros(batch, 1, config.in_channels, config.sample_height, config.sample_width, device=self.device)
+        token, zeros = torch.zeros(batch, 1, self.token_dim, device=self.device), torch.zeros(batch, 1)
+        zeros = zeros.to(self.device)
+        with self._autocast():
+            cache = self.transformer(
+                video, embedded.tokens.to(self.device).float(), zeros, token, zeros,
+                text_mask=embedded.mask.to(self.device), latent_positions=(0,), temporal="causal", return_cache=True,
+            ).cache  # fmt: skip
+        return TextKeys(tuple(layer.text for layer in cache.layers), embedded.mask.to(self.device))
+
+    @cached_property
+    def _nothing(self) -> TextKeys:
+        return self._text_keys(None)
 
 
 class Stream:
-    """A roll-out: the pipeline and the present state."""
+    """One dream: the pipeline and the present state."""
 
-    def __init__(self, pipeline: StreamPipeline, state: StreamState) -> None:
+    def __init__(self, pipeline: StreamPipeline, state: DreamState) -> None:
+        if len(state) != 1:
+            raise UserError(f"a stream is one dream; the state holds {len(state)}: choose a row")
+        pipeline.check(state)
         self.pipeline, self.state = pipeline, state
 
+    @property
+    def body(self) -> BodyState:
+        """The newest body state."""
+        return self.state.body(0, self.pipeline.skeleton, self.pipeline.config.motion_fps)
+
     def step(self, motion_tokens: np.ndarray | None = None) -> StreamStep:
-        """Go on by one chunk; see ``StreamPipeline.generate``. A step that fails leaves the stream as it was."""
-        self.state, out = self.pipeline.generate(self.state, motion_tokens)
-        return out
+        """Go on by one chunk, under two motion tokens (2, Cm) or, without them, with the body dreamt as well.
+
+        A step that fails leaves the stream as it was.
+
+        Raises:
+            UserError: tokens of another shape or not finite.
+            FloatingPointError: the model gave a number that is not finite.
+        """
+        tokens = None if motion_tokens is None else np.asarray(motion_tokens)[None]
+        chunk = self.pipeline.generate(self.state, tokens)
+        if not bool(chunk.finite[0]):
+            raise FloatingPointError(f"chunk {int(self.state.chunk[0]) + 1} is not finite; the roll-out was stopped")
+        self.state = self.pipeline.finalize(self.state, chunk)
+        return StreamStep(
+            chunk.frames[0].cpu().numpy(),
+            chunk.motion[0],
+            chunk.bodies[0].features,
+            chunk.T_world_head[0],
+            chunk.motion_tokens[0].cpu().numpy(),
+            chunk.world_motion[0],
+        )
 
 
 def _steps(count: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:

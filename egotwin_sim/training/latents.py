@@ -14,6 +14,7 @@ from torch import Tensor
 
 from egotwin_sim.data import LeRobotReader
 from egotwin_sim.errors import UserError
+from egotwin_sim.models.checkpoint import fingerprint
 from egotwin_sim.models.depth import DepthNet, unit_to_depth
 from egotwin_sim.models.motion_vae import MotionVAE
 from egotwin_sim.models.text_encoder import TextEncoder
@@ -170,9 +171,7 @@ def latent_clips(
         "data": str(reader.root.resolve()),
         "split": split,
         "clips": len(clips),
-        "video_vae": _fingerprint(vae),
-        "depth": _fingerprint(depth_net),
-        "motion_vae": _fingerprint(motion_vae),
+        "networks": fingerprint({"video_vae": vae, "depth": depth_net, "motion_vae": motion_vae}),
     }
     told = folder / "latents.json"
     if told.exists():
@@ -222,14 +221,3 @@ def _compute(
     np.save(folder / "text.npy", torch.cat([e.tokens for e in embedded]).half().cpu().numpy())
     np.save(folder / "text_mask.npy", torch.cat([e.mask for e in embedded]).cpu().numpy())
     np.save(folder / "text_index.npy", np.array([unique.index(text) for text in texts]))
-
-
-def _fingerprint(module: torch.nn.Module) -> str:
-    """A short digest of a module's weights."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -1,0 +1,126 @@
+"""The ring of keys and values equals a cache that forgets nothing and is cut to the sink and the newest chunks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from egotwin_sim.errors import UserError
+from egotwin_sim.models import EgoTwinTransformer3DModel
+from egotwin_sim.models.transformer_cache import RingCache, TransformerCache
+from tests.tiny import shake
+
+CHANNELS, SIDE, TEXT, MOTION = 5, 4, 6, 3
+
+
+@pytest.fixture(scope="module")
+def model() -> EgoTwinTransformer3DModel:
+    torch.manual_seed(0)
+    model = EgoTwinTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=16, in_channels=CHANNELS, out_channels=4, time_embed_dim=16,
+        text_embed_dim=8, num_layers=3, sample_width=SIDE, sample_height=SIDE, patch_size=2, max_text_seq_length=TEXT,
+        use_rotary_positional_embeddings=True, motion_channels=MOTION, motion_dim=16, motion_layers=2,
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in shake(model, 0.3).parameters():
+            parameter.mul_(1.5)
+    return model
+
+
+def chunk(seed: int, rows: int, number: int) -> dict[str, Tensor]:
+    """A clean chunk as the transformer's arguments."""
+    generator = torch.Generator().manual_seed(1000 * seed + number)
+    tokens = 1 if number == 0 else 2
+    return {
+        "video": torch.randn(rows, 1, CHANNELS, SIDE, SIDE, generator=generator),
+        "video_timestep": torch.zeros(rows, 1),
+        "motion": torch.randn(rows, tokens, MOTION, generator=generator),
+        "motion_timestep": torch.zeros(rows, tokens),
+    }
+
+
+def begin(model: EgoTwinTransformer3DModel, seed: int, rows: int, mask: Tensor | None = None) -> TransformerCache:
+    text = torch.randn(rows, TEXT, 8, generator=torch.Generator().manual_seed(seed))
+    return model(**chunk(seed, rows, 0), text=text, text_mask=mask, temporal="causal", return_cache=True).cache
+
+
+@pytest.mark.parametrize("window", [1, 2, 4])
+@pytest.mark.parametrize("padded", [False, True])
+@torch.no_grad()
+def test_ring_equals_the_growing_cache(model: EgoTwinTransformer3DModel, window: int, padded: bool) -> None:
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2]) if padded else None
+    grown = begin(model, 1, 2, mask)
+    ring = RingCache.of(grown, window)
+    assert ring.window == window
+    sizes = {name: value.shape for name, value in ring.tensors().items()}
+    for number in range(1, 3 * window + 3):
+        kept = grown.keep([0, *range(max(1, number - window), number)])
+        new = chunk(1, 2, number)
+        expected = model(
+            **new, text=None, temporal="causal", cache=kept, latent_positions=[number], return_cache=True
+        )
+        result = model(**new, text=None, temporal="causal", cache=ring, return_cache=True)
+        torch.testing.assert_close(result.video, expected.video, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(result.motion, expected.motion, atol=1e-4, rtol=1e-4)
+        grown = appended(grown, expected.cache)
+        ring = result.cache
+        assert {name: value.shape for name, value in ring.tensors().items()} == sizes
+
+
+def appended(grown: TransformerCache, newest: TransformerCache) -> TransformerCache:
+    """All chunks of the one and the last chunk of the other."""
+    from dataclasses import replace
+
+    per_latent = grown.layers[0].video[0].shape[1] // len(grown.positions)
+    layers = []
+    for old, new in zip(grown.layers, newest.layers, strict=True):
+        video = tuple(torch.cat([o, n[:, -per_latent:]], 1) for o, n in zip(old.video, new.video, strict=True))
+        motion = old.motion
+        if motion is not None and new.motion is not None:
+            motion = tuple(torch.cat([o, n[:, -2:]], 1) for o, n in zip(motion, new.motion, strict=True))
+        layers.append(replace(old, video=video, motion=motion))
+    return TransformerCache((*grown.positions, newest.positions[-1]), grown.text_mask, tuple(layers))
+
+
+@torch.no_grad()
+def test_rows_of_different_age_share_a_batch(model: EgoTwinTransformer3DModel) -> None:
+    window, rings = 3, []
+    for seed, age in ((1, 5), (2, 0), (3, 2)):
+        ring = RingCache.of(begin(model, seed, 1), window)
+        for number in range(1, age + 1):
+            ring = model(**chunk(seed, 1, number), text=None, temporal="causal", cache=ring, return_cache=True).cache
+        rings.append(ring)
+    parts = [ring.tensors() for ring in rings]
+    together = RingCache.from_tensors({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    assert together.filled.tolist() == [3, 0, 2]
+    news = [chunk(seed, 1, 9) for seed in (1, 2, 3)]
+    new = {name: torch.cat([each[name] for each in news]) for name in news[0]}
+    result = model(**new, text=None, temporal="causal", cache=together)
+    for row, (ring, own) in enumerate(zip(rings, news, strict=True)):
+        alone = model(**own, text=None, temporal="causal", cache=ring)
+        torch.testing.assert_close(result.video[row : row + 1], alone.video, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(result.motion[row : row + 1], alone.motion, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_another_text_changes_what_comes_and_nothing_else(model: EgoTwinTransformer3DModel) -> None:
+    ring = RingCache.of(begin(model, 1, 2), 2)
+    other = begin(model, 7, 1)
+    swapped = ring.with_text([layer.text for layer in other.layers], other.text_mask)
+    new = chunk(1, 2, 1)
+    before = model(**new, text=None, temporal="causal", cache=ring).video
+    after = model(**new, text=None, temporal="causal", cache=swapped).video
+    assert not torch.allclose(before, after)
+    assert torch.equal(swapped.layers[0].video[0], ring.layers[0].video[0])
+
+
+@torch.no_grad()
+def test_refuses_two_chunks_at_once(model: EgoTwinTransformer3DModel) -> None:
+    ring = RingCache.of(begin(model, 1, 1), 2)
+    two = {
+        "video": torch.zeros(1, 2, CHANNELS, SIDE, SIDE), "video_timestep": torch.zeros(1, 2),
+        "motion": torch.zeros(1, 4, MOTION), "motion_timestep": torch.zeros(1, 4),
+    }  # fmt: skip
+    with pytest.raises(UserError, match="one new latent"):
+        model(**two, text=None, temporal="causal", cache=ring)
