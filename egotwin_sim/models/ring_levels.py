@@ -22,7 +22,8 @@ def ring_columns(filled: int, window: int, num_text: int, per_latent: int, motio
     start = num_text
     if motion:
         first = [0 if slot == 0 else SINK_TOKENS + CHUNK_TOKENS * (slot - 1) for slot in slots]
-        columns += [start + at + torch.arange(CHUNK_TOKENS if slot else SINK_TOKENS) for slot, at in zip(slots, first)]
+        counts = [CHUNK_TOKENS if slot else SINK_TOKENS for slot in slots]
+        columns += [start + at + torch.arange(count) for at, count in zip(first, counts, strict=True)]
         start += SINK_TOKENS + CHUNK_TOKENS * (window + 1)
     columns += [start + slot * per_latent + torch.arange(per_latent) for slot in slots]
     return torch.cat(columns)

@@ -72,9 +72,9 @@ class TransformerCache:
 class RingCache:
     """Text, the sink (chunk 0) and the newest W chunks in buffers of fixed size; a value, batch first.
 
-    The buffers hold the sink's slot and then W slots, the newest chunk in the last one. A row that has seen fewer chunks
-    has its first slots empty, and the mask hides them, so rows of different age share a batch. Positions are relative
-    to the newest chunk: there is no longest rollout.
+    The buffers hold the sink's slot and then W slots, the newest chunk in the last one. A row that has seen fewer
+    chunks has its first slots empty, and the mask hides them, so rows of different age share a batch. Positions are
+    relative to the newest chunk: there is no longest rollout.
 
     Attributes:
         filled: int64 (B,), chunks in the window, 0 to W.
@@ -131,11 +131,11 @@ class RingCache:
             return one(pair[0]), one(pair[1])
 
         per_latent = self.per_latent
-        pushed = tuple(
-            LayerCache(x.text, None if x.motion is None else kept(x.motion, 1, 2), kept(x.video, per_latent, per_latent))
-            for x in layers
-        )
-        return RingCache((self.filled + 1).clamp(max=self.window), self.text_mask, pushed)
+        pushed = []
+        for layer in layers:
+            motion = None if layer.motion is None else kept(layer.motion, 1, 2)
+            pushed.append(LayerCache(layer.text, motion, kept(layer.video, per_latent, per_latent)))
+        return RingCache((self.filled + 1).clamp(max=self.window), self.text_mask, tuple(pushed))
 
     def with_text(self, text: Sequence[Pair], text_mask: Tensor | None) -> RingCache:
         """The same chunks with the keys and values of another text, (B or 1, Lt, ...), one pair a layer."""
@@ -174,7 +174,7 @@ class RingCache:
             key = named.get(f"{i}.{name}.key")
             return None if key is None else (key, named[f"{i}.{name}.value"])
 
-        layers = []
+        layers: list[LayerCache] = []
         while (video := pair(len(layers), "video")) is not None:
             i = len(layers)
             text = pair(i, "text")

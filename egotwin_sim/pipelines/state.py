@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,8 @@ class DreamState:
 
     def with_bodies(self, bodies: Sequence[BodyState]) -> DreamState:
         """The same with other body states, one a row."""
-        return replace(self, **body_tensors(bodies, self.features.device))
+        tensors: dict[str, Any] = body_tensors(bodies, self.features.device)
+        return replace(self, **tensors)
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name, batch first."""

@@ -64,8 +64,8 @@ class Generated:
     inputs: Tensor
     newest: ViewMemory
     decoder: DecoderCache
-    bodies: list[BodyState]
-    world_motion: list[Motion]
+    bodies: tuple[BodyState, ...]
+    world_motion: tuple[Motion, ...]
     finite: Tensor
 
 
@@ -174,9 +174,9 @@ class StreamPipeline(Pipeline):
         self.check(state)
         given = None if motion_tokens is None else self._given(motion_tokens, len(state))
         tokens = self._dream_body(state) if given is None else given
-        advanced = [self._move(state, row, tokens[row : row + 1]) for row in range(len(state))]
-        bodies, motions, features = ([row[i] for row in advanced] for i in range(3))
-        moved = torch.tensor([row[3] for row in advanced], device=self.device)
+        moves = [self._move(state, row, tokens) for row in range(len(state))]
+        bodies, motions, features, fine = zip(*moves, strict=True)
+        moved = torch.tensor(fine, device=self.device)
         poses = np.stack([motion.T_world_head() for motion in motions])
         inputs, latent = self._dream_view(state, tokens, np.concatenate(features), poses.reshape(-1, 4, 4))
         with self._autocast():
@@ -205,9 +205,8 @@ class StreamPipeline(Pipeline):
             cache=cache,
             memory=state.memory.remember(chunk.newest),
             decoder=chunk.decoder,
-            **body_tensors(chunk.bodies, self.device),
             noise_key=state.noise_key + torch.tensor([0, 0, 1], device=self.device),
-        )
+        ).with_bodies(chunk.bodies)
         if bool(chunk.finite.all()):
             return after
         lost = [row for row, fine in enumerate(chunk.finite.tolist()) if not fine]
@@ -259,10 +258,10 @@ class StreamPipeline(Pipeline):
         return tokens
 
     def _move(self, state: DreamState, row: int, tokens: Tensor) -> tuple[BodyState, Motion, np.ndarray, bool]:
-        """A row's body after its tokens (1, 2, Cm), and whether it is finite; where it is not, it stands still."""
+        """A row's body after its tokens, of all (B, 2, Cm), and whether it is finite: else it stands still."""
         body = state.body(row, self.skeleton, self.config.motion_fps)
         try:
-            return *self._advance(body, tokens, int(state.chunk[row]) + 1), True
+            return *self._advance(body, tokens[row : row + 1], int(state.chunk[row]) + 1), True
         except FloatingPointError:
             still = Motion.concatenate([body.motion] * self.motion_frames)
             return body, still, np.repeat(body.features[None], self.motion_frames, axis=0), False
