@@ -18,6 +18,7 @@ STAGES = {
     "text-motion": "The motion branch from text, text branch frozen (stage 2).",
     "joint": "Text, video and motion together (stage 3).",
     "stream": "The causal model with a noise level per chunk, for streaming.",
+    "distill": "The streaming model in one, two or four denoising steps, on its own roll-outs.",
 }
 
 

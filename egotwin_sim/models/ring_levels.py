@@ -11,42 +11,43 @@ from egotwin_sim.models.transformer_layers import Level
 SINK_TOKENS, CHUNK_TOKENS = 1, 2  # motion tokens of chunk 0, and of every other chunk
 
 
-def ring_columns(filled: int, window: int, num_text: int, per_latent: int, motion: bool) -> Tensor:
-    """Where in the ring's columns those of a plain cache with `filled` chunks after the sink lie.
+def ring_columns(filled: int, sink: int, window: int, num_text: int, per_latent: int, motion: bool) -> Tensor:
+    """Where in the ring's columns those of a plain cache with `filled` chunks lie.
 
-    Both are ordered ``[text | motion | video]``, cached before new. The ring's new chunk comes after all slots, and
-    its newest cached chunk in the last slot.
+    Both are ordered ``[text | motion | video]``, cached before new. The ring's new chunk comes after all slots.
     """
-    slots = [0, *range(window - filled + 1, window + 2)]  # the sink, the filled slots, the new chunk
-    columns = [torch.arange(num_text)]
-    start = num_text
+    new = sink + window
+    in_window = max(0, filled - sink)
+    slots = [*range(min(filled, sink)), *range(new - in_window, new), new]
+    columns, start = [torch.arange(num_text)], num_text
     if motion:
-        first = [0 if slot == 0 else SINK_TOKENS + CHUNK_TOKENS * (slot - 1) for slot in slots]
-        counts = [CHUNK_TOKENS if slot else SINK_TOKENS for slot in slots]
-        columns += [start + at + torch.arange(count) for at, count in zip(first, counts, strict=True)]
-        start += SINK_TOKENS + CHUNK_TOKENS * (window + 1)
+        for slot in slots:
+            first = SINK_TOKENS + CHUNK_TOKENS * (slot - 1) if slot else 0
+            columns.append(start + first + torch.arange(CHUNK_TOKENS if slot else SINK_TOKENS))
+        start += SINK_TOKENS + CHUNK_TOKENS * new
     columns += [start + slot * per_latent + torch.arange(per_latent) for slot in slots]
     return torch.cat(columns)
 
 
-def ring_level(levels: list[Level], num_text: int, per_latent: int, motion: bool) -> Level:
-    """One level whose leading dimension is the number of filled slots.
+def ring_level(levels: list[Level], sink: int, num_text: int, per_latent: int, motion: bool) -> Level:
+    """One level whose leading dimension is the number of filled slots, less one.
 
     Args:
-        levels: of plain caches with 0, 1, ... W chunks after the sink and one new chunk.
+        levels: of plain caches with 1, 2, ... S + W chunks and one new chunk.
+        sink: S.
         num_text: text tokens.
         per_latent: video tokens of a latent.
         motion: whether the level has motion.
     """
-    window = len(levels) - 1
-    total = num_text + (window + 2) * per_latent
-    total += SINK_TOKENS + CHUNK_TOKENS * (window + 1) if motion else 0
+    slots = len(levels)
+    total = num_text + (slots + 1) * per_latent
+    total += SINK_TOKENS + CHUNK_TOKENS * slots if motion else 0
     rows, like = levels[0].seen.bias.shape[2], levels[0].seen.bias
-    bias = like.new_full((window + 1, 1, rows, total), float("-inf"))
+    bias = like.new_full((slots, 1, rows, total), float("-inf"))
     query, key = [], []
-    for filled, level in enumerate(levels):
-        columns = ring_columns(filled, window, num_text, per_latent, motion).to(like.device)
-        bias[filled, :, :, columns] = level.seen.bias[0].expand(1, rows, -1)
+    for i, level in enumerate(levels):
+        columns = ring_columns(i + 1, sink, slots - sink, num_text, per_latent, motion).to(like.device)
+        bias[i, :, :, columns] = level.seen.bias[0].expand(1, rows, -1)
         assert level.query_turn is not None and level.key_turn is not None
         query.append(level.query_turn)
         spread = [turn.new_zeros(total, *turn.shape[1:]) for turn in level.key_turn]
@@ -60,10 +61,11 @@ def ring_level(levels: list[Level], num_text: int, per_latent: int, motion: bool
 
 
 def choose_rows(level: Level, filled: Tensor) -> Level:
-    """The level of rows whose windows hold `filled` (B,) chunks."""
+    """The level of rows whose buffers hold `filled` (B,) chunks."""
     assert level.query_turn is not None and level.key_turn is not None
-    seen = Visibility(level.seen.bias[filled], whole=False, blocks=level.seen.blocks)
-    query, key = ((turn[0][filled], turn[1][filled]) for turn in (level.query_turn, level.key_turn))
+    at = filled - 1
+    seen = Visibility(level.seen.bias[at], whole=False, blocks=level.seen.blocks)
+    query, key = ((turn[0][at], turn[1][at]) for turn in (level.query_turn, level.key_turn))
     return Level(seen, query, key)
 
 

@@ -594,17 +594,18 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
 
         def make() -> tuple[Level, Level]:
             plain = []
-            for filled in range(cache.window + 1):
-                positions = tuple(range(filled + 2))
+            for filled in range(1, cache.slots + 1):
+                positions = tuple(range(filled + 1))
                 times = tuple(float(position) for position in positions)
-                part = replace(window, num_past=filled + 1, positions=positions, times=times)
+                part = replace(window, num_past=filled, positions=positions, times=times)
                 plain.append(self._make_levels(part, interaction, "causal", None, dtype, device))
-            per_latent, num_text = math.prod(window.grid), window.num_text
-            lower = [level for level, _ in plain]
-            upper = [level for _, level in plain]
-            return ring_level(lower, num_text, per_latent, True), ring_level(upper, num_text, per_latent, False)
+            sizes = window.num_text, math.prod(window.grid)
+            return (
+                ring_level([lower for lower, _ in plain], cache.sink, *sizes, motion=True),
+                ring_level([upper for _, upper in plain], cache.sink, *sizes, motion=False),
+            )
 
-        key = ("ring", window.key, cache.window, interaction, dtype, device)
+        key = ("ring", window.key, cache.sink, cache.slots, interaction, dtype, device)
         both = self._table(key, make)
         filled = cache.filled
         if filled.device.type == "cpu" and bool((filled == filled[0]).all()):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -68,92 +69,122 @@ class TransformerCache:
         return replace(self, text_mask=None if self.text_mask is None else self.text_mask[rows], layers=layers)
 
 
+Cache = TypeVar("Cache", bound="TransformerCache | RingCache")
+
+
+def with_text(cache: Cache, text: Sequence[Pair], text_mask: Tensor | None) -> Cache:
+    """The same chunks with the keys and values of another text, (B or 1, Lt, ...), one pair a layer."""
+    batch = cache.layers[0].video[0].shape[0]
+
+    def rows(x: Tensor) -> Tensor:
+        return x.expand(batch, *x.shape[1:])
+
+    layers = tuple(
+        replace(layer, text=(rows(pair[0]), rows(pair[1]))) for layer, pair in zip(cache.layers, text, strict=True)
+    )
+    return replace(cache, text_mask=None if text_mask is None else rows(text_mask), layers=layers)
+
+
+def join(first: Cache, second: Cache) -> Cache:
+    """The rows of two caches of the same chunks as one batch."""
+
+    def both(a: Pair, b: Pair) -> Pair:
+        return torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])
+
+    layers = []
+    for a, b in zip(first.layers, second.layers, strict=True):
+        motion = None if a.motion is None or b.motion is None else both(a.motion, b.motion)
+        layers.append(LayerCache(both(a.text, b.text), motion, both(a.video, b.video)))
+    masks = [cache.text_mask for cache in (first, second) if cache.text_mask is not None]
+    joined = replace(first, text_mask=torch.cat(masks) if masks else None, layers=tuple(layers))
+    if isinstance(joined, RingCache) and isinstance(second, RingCache):
+        joined = replace(joined, filled=torch.cat([joined.filled, second.filled]))
+    return joined
+
+
 @dataclass(frozen=True)
 class RingCache:
-    """Text, the sink (chunk 0) and the newest W chunks in buffers of fixed size; a value, batch first.
+    """Text, the sink (the first S chunks) and the newest W chunks in buffers of fixed size; a value, batch first.
 
-    The buffers hold the sink's slot and then W slots, the newest chunk in the last one. A row that has seen fewer
-    chunks has its first slots empty, and the mask hides them, so rows of different age share a batch. Positions are
-    relative to the newest chunk: there is no longest rollout.
+    The buffers hold the sink's slots and then W slots, the newest chunk in the last one. A row that has seen fewer
+    chunks has slots empty, the window's from the front, and the mask hides them, so rows of different age share a
+    batch. Positions are relative to the newest chunk: there is no longest rollout.
 
     Attributes:
-        filled: int64 (B,), chunks in the window, 0 to W.
+        filled: int64 (B,), chunks in the buffers, 1 to S + W.
+        sink: S, at least 1.
         text_mask: bool (B, Lt) or None.
-        layers: one per layer of the transformer; motion (B, 1 + 2W, ...), video (B, (1 + W) * tokens per latent, ...).
+        layers: one per layer of the transformer; motion (B, 2 (S + W) - 1, ...), video (B, (S + W) * tokens per
+            latent, ...).
     """
 
     filled: Tensor
+    sink: int
     text_mask: Tensor | None
     layers: tuple[LayerCache, ...]
 
     @classmethod
-    def of(cls, start: TransformerCache, window: int) -> RingCache:
-        """An empty window behind a cache that holds chunk 0 alone."""
-        if start.positions != (0,):
-            raise ValueError(f"the cache holds chunks {start.positions}; expected chunk 0 alone")
+    def of(cls, start: TransformerCache, window: int, sink: int = 1) -> RingCache:
+        """Empty slots behind a cache that holds chunk 0 alone."""
+        if start.positions != (0,) or window < 1 or sink < 1:
+            raise ValueError(f"chunks {start.positions}, window {window}, sink {sink}: expected chunk 0, and 1 or more")
+        slots = window + sink - 1
 
         def padded(pair: Pair, per_chunk: int) -> Pair:
-            empty = [x.new_zeros(x.shape[0], window * per_chunk, *x.shape[2:]) for x in pair]
+            empty = [x.new_zeros(x.shape[0], slots * per_chunk, *x.shape[2:]) for x in pair]
             return torch.cat([pair[0], empty[0]], dim=1), torch.cat([pair[1], empty[1]], dim=1)
 
         layers = tuple(
             LayerCache(x.text, None if x.motion is None else padded(x.motion, 2), padded(x.video, x.video[0].shape[1]))
             for x in start.layers
         )
-        filled = torch.zeros(layers[0].video[0].shape[0], dtype=torch.long, device=layers[0].video[0].device)
-        return cls(filled, start.text_mask, layers)
+        video = layers[0].video[0]
+        return cls(torch.ones(len(video), dtype=torch.long, device=video.device), sink, start.text_mask, layers)
+
+    @property
+    def slots(self) -> int:
+        """S + W."""
+        motion = self.layers[0].motion
+        if motion is None:
+            raise ValueError("a ring cache needs motion in its first layer")
+        return (motion[0].shape[1] + 1) // 2
 
     @property
     def window(self) -> int:
-        """W, the number of slots beside the sink's."""
-        return self.layers[0].video[0].shape[1] // self.per_latent - 1
-
-    @property
-    def per_latent(self) -> int:
-        """Video tokens of a latent."""
-        motion = self.layers[0].motion
-        assert motion is not None
-        slots = (motion[0].shape[1] + 1) // 2
-        return self.layers[0].video[0].shape[1] // slots
+        """W."""
+        return self.slots - self.sink
 
     @property
     def positions(self) -> tuple[int, ...]:
-        """A number for each slot, as if the window were full and had begun with chunk 1."""
-        return tuple(range(self.window + 1))
+        """A number for each slot, as if all were full for the first time."""
+        return tuple(range(self.slots))
 
     def push(self, layers: Sequence[LayerCache]) -> RingCache:
-        """The ring with one more chunk, whose keys and values stand at the end of each of `layers`; the oldest goes."""
+        """The ring with one more chunk, whose keys and values stand at the end of each of `layers`.
 
-        def kept(pair: Pair, sink: int, per_chunk: int) -> Pair:
-            def one(x: Tensor) -> Tensor:
-                return torch.cat([x[:, :sink], x[:, sink + per_chunk :]], dim=1)
+        It goes to the sink while that has room, then to the window, whose oldest chunk goes.
+        """
+        slots, batch = self.slots, len(self.filled)
+        # Where each slot's content comes from, by the number of filled slots; `slots` is the new chunk.
+        stay = list(range(slots))
+        table = [stay[:n] + [slots] + stay[n + 1 :] for n in range(self.sink)]
+        table += [stay[: self.sink] + list(range(self.sink + 1, slots + 1))] * (slots - self.sink + 1)
+        alike = self.filled.device.type == "cpu" and bool((self.filled == self.filled[0]).all())
+        source = torch.tensor(table, device=self.filled.device)[self.filled[:1] if alike else self.filled]
 
-            return one(pair[0]), one(pair[1])
+        def moved(x: Tensor, short: int) -> Tensor:
+            # Every slot has as many tokens, but for `short` ones that the first lacks.
+            width = (x.shape[1] + short) // (slots + 1)
+            index = (source[..., None] * width + torch.arange(width, device=x.device)).flatten(1)[:, short:] - short
+            if len(index) == 1:
+                return x.index_select(1, index[0])
+            return x[torch.arange(batch, device=x.device)[:, None], index]
 
-        per_latent = self.per_latent
         pushed = []
         for layer in layers:
-            motion = None if layer.motion is None else kept(layer.motion, 1, 2)
-            pushed.append(LayerCache(layer.text, motion, kept(layer.video, per_latent, per_latent)))
-        return RingCache((self.filled + 1).clamp(max=self.window), self.text_mask, tuple(pushed))
-
-    def with_text(self, text: Sequence[Pair], text_mask: Tensor | None) -> RingCache:
-        """The same chunks with the keys and values of another text, (B or 1, Lt, ...), one pair a layer."""
-        batch = self.filled.shape[0]
-
-        def rows(x: Tensor) -> Tensor:
-            return x.expand(batch, *x.shape[1:])
-
-        layers = tuple(
-            replace(layer, text=(rows(pair[0]), rows(pair[1]))) for layer, pair in zip(self.layers, text, strict=True)
-        )
-        return RingCache(self.filled, None if text_mask is None else rows(text_mask), layers)
-
-    @classmethod
-    def join(cls, rings: Sequence[RingCache]) -> RingCache:
-        """The rows of some rings as one batch."""
-        parts = [ring.tensors() for ring in rings]
-        return cls.from_tensors({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+            motion = None if layer.motion is None else (moved(layer.motion[0], 1), moved(layer.motion[1], 1))
+            pushed.append(LayerCache(layer.text, motion, (moved(layer.video[0], 0), moved(layer.video[1], 0))))
+        return replace(self, filled=(self.filled + 1).clamp(max=slots), layers=tuple(pushed))
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name."""
@@ -167,7 +198,7 @@ class RingCache:
         return named
 
     @classmethod
-    def from_tensors(cls, named: dict[str, Tensor]) -> RingCache:
+    def from_tensors(cls, named: dict[str, Tensor], sink: int = 1) -> RingCache:
         """The inverse of `tensors`."""
 
         def pair(i: int, name: str) -> Pair | None:
@@ -180,4 +211,4 @@ class RingCache:
             text = pair(i, "text")
             assert text is not None
             layers.append(LayerCache(text, pair(i, "motion"), video))
-        return cls(named["filled"], named.get("text_mask"), tuple(layers))
+        return cls(named["filled"], sink, named.get("text_mask"), tuple(layers))

@@ -86,7 +86,7 @@ class DreamState:
         return named | {name: getattr(self, name) for name in (*_BODY, "noise_key")}
 
     @classmethod
-    def from_tensors(cls, named: dict[str, Tensor], goals: Sequence[str], model: str) -> DreamState:
+    def from_tensors(cls, named: dict[str, Tensor], sink: int, goals: Sequence[str], model: str) -> DreamState:
         """The inverse of `tensors`."""
 
         def part(prefix: str) -> dict[str, Tensor]:
@@ -94,7 +94,7 @@ class DreamState:
 
         decoder = part("decoder.")
         return cls(
-            cache=RingCache.from_tensors(part("cache.")),
+            cache=RingCache.from_tensors(part("cache."), sink),
             memory=ViewMemory(**part("memory.")),
             decoder=DecoderCache([decoder[str(i)] for i in range(len(decoder))]),
             **{name: named[name] for name in (*_BODY, "noise_key")},
@@ -113,7 +113,7 @@ class DreamState:
                 raise UserError(f"there is no dream {row}; the state holds {len(self)}, numbered from 0")
         index = torch.tensor(list(rows), dtype=torch.long, device=self.noise_key.device)
         chosen = {name: value[index] for name, value in self.tensors().items()}
-        return self.from_tensors(chosen, [self.goals[row] for row in rows], self.model)
+        return self.from_tensors(chosen, self.cache.sink, [self.goals[row] for row in rows], self.model)
 
     def put(self, rows: Sequence[int], other: DreamState) -> DreamState:
         """The state with some rows replaced by those of another one.
@@ -142,12 +142,14 @@ class DreamState:
             raise UserError("the states are of different models; only dreams of one model share a batch")
         parts = [state.tensors() for state in states]
         joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return cls.from_tensors(joined, [goal for state in states for goal in state.goals], first.model)
+        return cls.from_tensors(
+            joined, first.cache.sink, [goal for state in states for goal in state.goals], first.model
+        )
 
     def to(self, device: torch.device | str) -> DreamState:
         """The state with its tensors on another device."""
         moved = {name: value.to(device) for name, value in self.tensors().items()}
-        return self.from_tensors(moved, self.goals, self.model)
+        return self.from_tensors(moved, self.cache.sink, self.goals, self.model)
 
     def save(self, path: str | Path) -> None:
         """Write the state to a safetensors file, whole or not at all."""
@@ -157,7 +159,12 @@ class DreamState:
         if not path.parent.is_dir():
             raise UserError(f"there is no folder {path.parent} to save the state in")
         named = {name: value.detach().cpu().contiguous().clone() for name, value in self.tensors().items()}
-        told = {"format": FORMAT, "model": self.model, "goals": json.dumps(self.goals)}
+        told = {
+            "format": FORMAT,
+            "model": self.model,
+            "goals": json.dumps(self.goals),
+            "sink": str(self.cache.sink),
+        }
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         try:
@@ -184,7 +191,7 @@ class DreamState:
                 if told.get("format") != FORMAT:
                     raise UserError(f"{path} holds no dream state of this version (expected {FORMAT!r})")
                 named = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return cls.from_tensors(named, json.loads(told["goals"]), told["model"])
+            return cls.from_tensors(named, int(told["sink"]), json.loads(told["goals"]), told["model"])
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is no whole dream state: {error}") from error
 

@@ -20,7 +20,7 @@ from egotwin_sim.diffusion.precondition import linear_velocity
 from egotwin_sim.diffusion.sampler import ddim_step, trailing_timesteps
 from egotwin_sim.errors import UserError
 from egotwin_sim.models.checkpoint import fingerprint
-from egotwin_sim.models.transformer_cache import Pair, RingCache
+from egotwin_sim.models.transformer_cache import Pair, RingCache, TransformerCache, join, with_text
 from egotwin_sim.models.video_vae import DecoderCache
 from egotwin_sim.models.view_condition import RESIDUAL_SCALE
 from egotwin_sim.models.view_memory import ViewMemory
@@ -89,6 +89,18 @@ class StreamStep:
     motion_tokens: np.ndarray
     world_motion: Motion
 
+    @classmethod
+    def of(cls, chunk: Generated, row: int) -> StreamStep:
+        """One dream's part of a generated chunk."""
+        return cls(
+            chunk.frames[row].cpu().numpy(),
+            chunk.motion[row],
+            chunk.bodies[row].features,
+            chunk.T_world_head[row],
+            chunk.motion_tokens[row].cpu().numpy(),
+            chunk.world_motion[row],
+        )
+
 
 class StreamPipeline(Pipeline):
     """The causal model as a stream.
@@ -151,7 +163,7 @@ class StreamPipeline(Pipeline):
         view = self._view(pictures, joints, poses)
         key = [(seed, episode, 0) for seed, episode in zip(seeds, episodes, strict=True)]
         return DreamState(
-            cache=RingCache.of(cache, self.config.window),
+            cache=RingCache.of(cache, self.config.window, self.config.sink),
             memory=view.remember(view),
             decoder=opening.decoder,
             **body_tensors(bodies, self.device),
@@ -161,24 +173,32 @@ class StreamPipeline(Pipeline):
         )
 
     @torch.inference_mode()
-    def generate(self, state: DreamState, motion_tokens: np.ndarray | Tensor | None = None) -> Generated:
+    def generate(
+        self,
+        state: DreamState,
+        motion_tokens: np.ndarray | Tensor | None = None,
+        *,
+        cache: TransformerCache | None = None,
+    ) -> Generated:
         """The next chunk of every dream: the body first (given, or dreamt), then the view from its head.
 
         Args:
             state: the dreams so far.
             motion_tokens: (B, 2, Cm) normalised tokens, or None to dream the bodies too.
+            cache: keys and values to use instead of the state's; the reference computes them anew.
 
         Raises:
             UserError: tokens of another shape or not finite, or a state of another model.
         """
         self.check(state)
         given = None if motion_tokens is None else self._given(motion_tokens, len(state))
-        tokens = self._dream_body(state) if given is None else given
+        known = state.cache if cache is None else cache
+        tokens = self._dream_body(state, known) if given is None else given
         moves = [self._move(state, row, tokens) for row in range(len(state))]
         bodies, motions, features, fine = zip(*moves, strict=True)
         moved = torch.tensor(fine, device=self.device)
         poses = np.stack([motion.T_world_head() for motion in motions])
-        inputs, latent = self._dream_view(state, tokens, np.concatenate(features), poses.reshape(-1, 4, 4))
+        inputs, latent = self._dream_view(state, known, tokens, np.concatenate(features), poses.reshape(-1, 4, 4))
         with self._autocast():
             decoded, decoder = self.video_vae.decode(latent[:, :, None], state.decoder)
         picture = decoded[:, 0].float()
@@ -225,7 +245,7 @@ class StreamPipeline(Pipeline):
         goals = list(state.goals)
         for row, text in zip(rows, texts, strict=True):
             goals[row] = text
-        changed = replace(part, cache=part.cache.with_text(keys.pairs, keys.mask))
+        changed = replace(part, cache=with_text(part.cache, keys.pairs, keys.mask))
         return replace(state.put(rows, changed), goals=tuple(goals))
 
     def check(self, state: DreamState) -> None:
@@ -243,7 +263,7 @@ class StreamPipeline(Pipeline):
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the weights, and of what else a state depends on."""
-        return fingerprint(self._networks(), f"window {self.config.window}", self.precision)
+        return fingerprint(self._networks(), f"window {self.config.window} sink {self.config.sink}", self.precision)
 
     def _given(self, motion_tokens: np.ndarray | Tensor, batch: int) -> Tensor:
         if isinstance(motion_tokens, Tensor):
@@ -267,7 +287,7 @@ class StreamPipeline(Pipeline):
             return body, still, np.repeat(body.features[None], self.motion_frames, axis=0), False
 
     def _velocities(
-        self, cache: RingCache, video: Tensor, t_video: Tensor, tokens: Tensor, t_motion: Tensor
+        self, cache: RingCache | TransformerCache, video: Tensor, t_video: Tensor, tokens: Tensor, t_motion: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Velocities of the next latents (B, C, h, w) and of their two tokens (B, 2, Cm)."""
         batch = len(video)
@@ -289,7 +309,12 @@ class StreamPipeline(Pipeline):
         return torch.stack([keyed_normal((*key, *draw), shape, self.device) for key in keys])
 
     def _dream_view(
-        self, state: DreamState, tokens: Tensor, features: np.ndarray, poses: np.ndarray
+        self,
+        state: DreamState,
+        cache: RingCache | TransformerCache,
+        tokens: Tensor,
+        features: np.ndarray,
+        poses: np.ndarray,
     ) -> tuple[Tensor, Tensor]:
         """Denoise the next latents; returns their clean input (B, 1, C + C + E, h, w) and the latents (B, C, h, w)."""
         condition = self._condition(state.memory, features, poses)
@@ -298,12 +323,12 @@ class StreamPipeline(Pipeline):
         given = torch.zeros((), device=self.device)
         for t, target in _steps(self.config.view_steps, self.device):
             video = torch.cat([noisy, prior, channels], dim=1)
-            velocity, _ = self._velocities(state.cache, video, t, tokens, given)
+            velocity, _ = self._velocities(cache, video, t, tokens, given)
             velocity = velocity + linear_velocity(self.schedule, noisy, t.expand(len(noisy)), RESIDUAL_SCALE)
             noisy = ddim_step(self.schedule, noisy, velocity, t.expand(len(noisy)), target.expand(len(noisy)))
         return torch.cat([noisy, prior, channels], dim=1)[:, None], noisy + prior
 
-    def _dream_body(self, state: DreamState) -> Tensor:
+    def _dream_body(self, state: DreamState, cache: RingCache | TransformerCache) -> Tensor:
         """Denoise the next two motion tokens (B, 2, Cm), the view being absent."""
         batch = len(state)
         size = state.memory.frames.shape[-1] // 8
@@ -313,12 +338,11 @@ class StreamPipeline(Pipeline):
         video = torch.cat([absent, unknown], dim=1)
         noisy = self._noise(state, (BODY, 0), (2, self.token_dim))
         top = torch.tensor(float(self.schedule.num_timesteps), device=self.device)
-        untold = state.cache.with_text(self._nothing.pairs, self._nothing.mask)
-        both = RingCache.join([state.cache, untold])
+        both = join(cache, with_text(cache, self._nothing.pairs, self._nothing.mask))
         video = torch.cat([video, video])
         for t, target in _steps(self.config.body_steps, self.device):
-            with_text, without = self._velocities(both, video, top, torch.cat([noisy, noisy]), t)[1].chunk(2)
-            velocity = without + self.config.body_guidance * (with_text - without)
+            told, without = self._velocities(both, video, top, torch.cat([noisy, noisy]), t)[1].chunk(2)
+            velocity = without + self.config.body_guidance * (told - without)
             noisy = ddim_step(self.schedule, noisy, velocity, t.expand(batch), target.expand(batch))
         return noisy
 
@@ -369,14 +393,7 @@ class Stream:
         if not bool(chunk.finite[0]):
             raise FloatingPointError(f"chunk {int(self.state.chunk[0]) + 1} is not finite; the roll-out was stopped")
         self.state = self.pipeline.finalize(self.state, chunk)
-        return StreamStep(
-            chunk.frames[0].cpu().numpy(),
-            chunk.motion[0],
-            chunk.bodies[0].features,
-            chunk.T_world_head[0],
-            chunk.motion_tokens[0].cpu().numpy(),
-            chunk.world_motion[0],
-        )
+        return StreamStep.of(chunk, 0)
 
 
 def _steps(count: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:

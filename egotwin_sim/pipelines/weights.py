@@ -24,7 +24,8 @@ class StreamConfig:
         fovy: vertical field of view of the head camera, radians.
         stature: of the body, metres.
         text_encoder: what ``load_text_encoder`` takes.
-        window: latents before the present one that attention sees, beside latent 0.
+        window: chunks before the present one that attention sees, beside the sink.
+        sink: chunks from the start that it always sees.
         view_steps: denoising steps of a view.
         body_steps: denoising steps of a chunk of body motion, when it is dreamt too.
         body_guidance: weight of the text when the body is dreamt.
@@ -37,6 +38,7 @@ class StreamConfig:
     stature: float = 1.75
     text_encoder: dict[str, Any] = field(default_factory=lambda: {"kind": "minilm"})
     window: int = 3
+    sink: int = 1
     view_steps: int = 1
     body_steps: int = 10
     body_guidance: float = 2.0

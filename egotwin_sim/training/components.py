@@ -13,7 +13,7 @@ STAGES_OF = {
     "video_vae": ("video-vae",),
     "depth": ("video-vae",),
     "motion_vae": ("motion-vae",),
-    "transformer": ("stream", "joint", "text-motion"),
+    "transformer": ("distill", "stream", "joint", "text-motion"),
 }
 
 

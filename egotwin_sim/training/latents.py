@@ -92,7 +92,7 @@ def body_track(motion: Motion, tokens: np.ndarray, motion_vae: MotionVAE) -> tup
     poses, joints = [body.motion.T_world_head()], [body.features[None, layout.joint_positions]]
     for k in range((len(tokens) - 1) // 2):
         state = torch.from_numpy(body.features[None])
-        pair = torch.from_numpy(tokens[None, 2 * k + 1 : 2 * k + 3])
+        pair = torch.from_numpy(tokens[None, 2 * k + 1 : 2 * k + 3].copy())
         decoded = motion_vae.decode_chunk(state.to(motion_vae.device), pair.to(motion_vae.device))[0].cpu().numpy()
         body, chunk, features = body.advance(decoded)
         poses.append(chunk.T_world_head())

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from egotwin_sim.errors import UserError
 from egotwin_sim.models import EgoTwinTransformer3DModel
-from egotwin_sim.models.transformer_cache import RingCache, TransformerCache
+from egotwin_sim.models.transformer_cache import RingCache, TransformerCache, join, with_text
 from tests.tiny import shake
 
 CHANNELS, SIDE, TEXT, MOTION = 5, 4, 6, 3
@@ -45,21 +45,19 @@ def begin(model: EgoTwinTransformer3DModel, seed: int, rows: int, mask: Tensor |
     return model(**chunk(seed, rows, 0), text=text, text_mask=mask, temporal="causal", return_cache=True).cache
 
 
-@pytest.mark.parametrize("window", [1, 2, 4])
+@pytest.mark.parametrize(("sink", "window"), [(1, 1), (1, 4), (2, 2), (3, 1)])
 @pytest.mark.parametrize("padded", [False, True])
 @torch.no_grad()
-def test_ring_equals_the_growing_cache(model: EgoTwinTransformer3DModel, window: int, padded: bool) -> None:
+def test_ring_equals_the_growing_cache(model: EgoTwinTransformer3DModel, sink: int, window: int, padded: bool) -> None:
     mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2]) if padded else None
     grown = begin(model, 1, 2, mask)
-    ring = RingCache.of(grown, window)
-    assert ring.window == window
+    ring = RingCache.of(grown, window, sink)
+    assert (ring.sink, ring.window) == (sink, window)
     sizes = {name: value.shape for name, value in ring.tensors().items()}
-    for number in range(1, 3 * window + 3):
-        kept = grown.keep([0, *range(max(1, number - window), number)])
+    for number in range(1, sink + 3 * window + 2):
+        kept = grown.keep([*range(min(sink, number)), *range(max(sink, number - window), number)])
         new = chunk(1, 2, number)
-        expected = model(
-            **new, text=None, temporal="causal", cache=kept, latent_positions=[number], return_cache=True
-        )
+        expected = model(**new, text=None, temporal="causal", cache=kept, latent_positions=[number], return_cache=True)
         result = model(**new, text=None, temporal="causal", cache=ring, return_cache=True)
         torch.testing.assert_close(result.video, expected.video, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(result.motion, expected.motion, atol=1e-4, rtol=1e-4)
@@ -85,29 +83,31 @@ def appended(grown: TransformerCache, newest: TransformerCache) -> TransformerCa
 
 @torch.no_grad()
 def test_rows_of_different_age_share_a_batch(model: EgoTwinTransformer3DModel) -> None:
-    window, rings = 3, []
-    for seed, age in ((1, 5), (2, 0), (3, 2)):
-        ring = RingCache.of(begin(model, seed, 1), window)
+    rings = []
+    for seed, age in ((1, 7), (2, 0), (3, 2)):
+        ring = RingCache.of(begin(model, seed, 1), window=3, sink=2)
         for number in range(1, age + 1):
             ring = model(**chunk(seed, 1, number), text=None, temporal="causal", cache=ring, return_cache=True).cache
         rings.append(ring)
-    parts = [ring.tensors() for ring in rings]
-    together = RingCache.from_tensors({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
-    assert together.filled.tolist() == [3, 0, 2]
-    news = [chunk(seed, 1, 9) for seed in (1, 2, 3)]
-    new = {name: torch.cat([each[name] for each in news]) for name in news[0]}
-    result = model(**new, text=None, temporal="causal", cache=together)
-    for row, (ring, own) in enumerate(zip(rings, news, strict=True)):
-        alone = model(**own, text=None, temporal="causal", cache=ring)
-        torch.testing.assert_close(result.video[row : row + 1], alone.video, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(result.motion[row : row + 1], alone.motion, atol=1e-5, rtol=1e-5)
+    together = join(join(rings[0], rings[1]), rings[2])
+    assert together.filled.tolist() == [5, 1, 3]
+    for number in range(9, 13):
+        news = [chunk(seed, 1, number) for seed in (1, 2, 3)]
+        new = {name: torch.cat([each[name] for each in news]) for name in news[0]}
+        result = model(**new, text=None, temporal="causal", cache=together, return_cache=True)
+        together = result.cache
+        for row, own in enumerate(news):
+            alone = model(**own, text=None, temporal="causal", cache=rings[row], return_cache=True)
+            rings[row] = alone.cache
+            torch.testing.assert_close(result.video[row : row + 1], alone.video, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(result.motion[row : row + 1], alone.motion, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
 def test_another_text_changes_what_comes_and_nothing_else(model: EgoTwinTransformer3DModel) -> None:
     ring = RingCache.of(begin(model, 1, 2), 2)
     other = begin(model, 7, 1)
-    swapped = ring.with_text([layer.text for layer in other.layers], other.text_mask)
+    swapped = with_text(ring, [layer.text for layer in other.layers], other.text_mask)
     new = chunk(1, 2, 1)
     before = model(**new, text=None, temporal="causal", cache=ring).video
     after = model(**new, text=None, temporal="causal", cache=swapped).video

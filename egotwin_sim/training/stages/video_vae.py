@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from egotwin_sim.data import LeRobotReader
-from egotwin_sim.metrics.sharpness import LUMA, sharpness_ratio
+from egotwin_sim.metrics.sharpness import sharpness_ratio
 from egotwin_sim.models.checkpoint import load_whole
 from egotwin_sim.models.depth import DepthNet
 from egotwin_sim.models.video_vae import FRAMES_PER_LATENT, VideoVAE, join_chunks
 from egotwin_sim.training.config import build, section
+from egotwin_sim.training.pictures import gradient_distance, steepness_distance
 from egotwin_sim.training.stages.depth import image_to_unit, train_depth
 from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices
 
@@ -62,22 +62,6 @@ class FrameBatches:
             start = int(rng.integers(0, self.reader.length(int(clip)) - length + 1))
             video.append(self.reader.frames(int(clip), start, start + length))
         return {"video": torch.from_numpy(np.stack(video)).permute(0, 4, 1, 2, 3)}
-
-
-def gradient_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference of the spatial differences of two pictures (..., H, W)."""
-    difference = a - b
-    return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
-
-
-def steepness_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference of the steepest luma edge of each 4x4 pixels of two videos (B, 3, T, H, W)."""
-
-    def steepest(video: Tensor, dim: int) -> Tensor:
-        luma = torch.einsum("bcthw,c->bthw", video.float(), video.new_tensor(LUMA, dtype=torch.float32))
-        return F.max_pool2d(luma.diff(dim=dim).abs(), kernel_size=4, stride=2)
-
-    return sum(((steepest(a, dim) - steepest(b, dim)).abs().mean() for dim in (-1, -2)), start=a.new_zeros(()))
 
 
 def video_vae_loss(

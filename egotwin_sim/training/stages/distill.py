@@ -1,0 +1,194 @@
+"""The last stage: few denoising steps, on the model's own roll-outs, judged by the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egotwin_sim.data import LeRobotReader
+from egotwin_sim.diffusion.schedule import NoiseSchedule
+from egotwin_sim.metrics.image import psnr
+from egotwin_sim.metrics.sharpness import sharpness_ratio
+from egotwin_sim.models.depth import DepthNet
+from egotwin_sim.models.motion_vae import MotionVAE
+from egotwin_sim.models.text_encoder import load_text_encoder
+from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
+from egotwin_sim.models.video_vae import FRAMES_PER_LATENT, VideoVAE
+from egotwin_sim.pipelines.weights import StreamConfig
+from egotwin_sim.training.components import load_component
+from egotwin_sim.training.config import build, section
+from egotwin_sim.training.denoising import DenoisingConfig, denoising_loss
+from egotwin_sim.training.latents import latent_clips
+from egotwin_sim.training.pictures import gradient_distance, steepness_distance
+from egotwin_sim.training.rollouts import RolloutClips, View, roll_out, view_of
+from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices, step_generator
+
+HELD_OUT = 64  # clips of the validation split whose latents are cached, as in the stages before
+VALIDATED = 16  # of which so many are dreamt
+HORIZONS = (0.5, 1.0, 2.0, 4.0)  # seconds
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """The stage.
+
+    Attributes:
+        trainer: the optimisation; ``batch_size`` roll-outs a step.
+        chunks: length of a roll-out.
+        steps: numbers of denoising steps that the model shall do with, drawn for each roll-out.
+        latent_weight: of the squared error of the latent beside the picture's distance.
+        gradient_weight: of the distance of edges.
+        steepness_weight: of the distance of edges' steepness; it keeps a dream of few steps sharp.
+        anchor: samples of the streaming loss, which keeps what roll-outs under given motion do not use: dreaming the
+            body, and denoising at any noise level.
+        anchor_batch: clips of it in a step.
+        anchor_window: latents after latent 0 that they hold.
+        anchor_weight: of their loss.
+        clips: clips of the training split that are used; all when None.
+    """
+
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    chunks: int = 4
+    steps: tuple[int, ...] = (1, 2, 4)
+    latent_weight: float = 0.3
+    gradient_weight: float = 0.5
+    steepness_weight: float = 1.0
+    anchor: DenoisingConfig = field(default_factory=DenoisingConfig)
+    anchor_batch: int = 8
+    anchor_window: int = 4
+    anchor_weight: float = 0.3
+    clips: int | None = None
+
+
+class DistillBatches:
+    """Roll-outs, and clips for the anchor, a function of the step."""
+
+    def __init__(self, rollouts: RolloutClips, config: DistillConfig) -> None:
+        self.rollouts, self.config = rollouts, config
+
+    def __call__(self, step: int) -> dict[str, Any]:
+        """``rollout`` as ``RolloutClips.batch``, ``anchor`` as ``LatentClips.batch``."""
+        config, clips = self.config, self.rollouts.latents
+        seed, count = config.trainer.seed, self.rollouts.chunks
+        rng = np.random.default_rng((seed, step, 3))
+        chosen = batch_indices(len(clips), config.trainer.batch_size, seed, step)
+        first = int(rng.integers(1, count - config.chunks + 2))
+        others = batch_indices(len(clips), config.anchor_batch, seed + 1, step)
+        start = int(rng.integers(1, count - config.anchor_window + 2))
+        return {
+            "rollout": self.rollouts.batch(chosen, first, config.chunks),
+            "anchor": clips.batch(others, start, start + config.anchor_window),
+        }
+
+
+def distill_loss(
+    transformer: EgoTwinTransformer3DModel,
+    schedule: NoiseSchedule,
+    view: View,
+    batch: dict[str, Any],
+    null: tuple[Tensor, Tensor],
+    config: DistillConfig,
+    window: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Distance of dreamt to true pictures along a roll-out, plus the anchor.
+
+    The roll-out takes a random number of steps and, as in self-forcing, may stop after any of them: what the network
+    says at that noise level is decoded and judged.
+    """
+    rollout, device = batch["rollout"], generator.device
+    draw = torch.randint(0, 1 << 30, (config.chunks, 2), generator=generator, device=device).tolist()
+    counts = [config.steps[draw[0][0] % len(config.steps)]] * config.chunks
+    steps = [(count, 1 + chunk[1] % count) for count, chunk in zip(counts, draw, strict=True)]
+    rolled = roll_out(transformer, schedule, view, rollout, window, steps, generator)
+    dreamt = torch.cat([part.picture for part in rolled], dim=2)
+    true = (rollout["frames"][:, 1:].float() / 127.5 - 1).transpose(1, 2)
+    colour, edges, steepness = (
+        (dreamt - true).abs().mean(),
+        gradient_distance(dreamt, true),
+        steepness_distance(dreamt, true),
+    )
+    latent = torch.stack([(part.clean - part.true_clean).square().mean() for part in rolled]).mean()
+    anchor, parts = denoising_loss(transformer, schedule, batch["anchor"], null, config.anchor, generator)
+    loss = (
+        colour
+        + config.gradient_weight * edges
+        + config.steepness_weight * steepness
+        + config.latent_weight * latent
+        + config.anchor_weight * anchor
+    )
+    figures = {"colour": colour, "edges": edges, "steepness": steepness, "latent": latent, "motion": parts["motion"]}
+    return loss, figures
+
+
+@torch.no_grad()
+def dream_quality(
+    transformer: EgoTwinTransformer3DModel,
+    schedule: NoiseSchedule,
+    view: View,
+    rollouts: RolloutClips,
+    window: int,
+    steps: int,
+) -> dict[str, float]:
+    """PSNR (dB) and sharpness of held-out clips dreamt from their first frame, at each horizon."""
+    count = min(rollouts.chunks, round(HORIZONS[-1] * 2))
+    clips = np.arange(min(VALIDATED, len(rollouts.latents)))
+    batch = {k: v.to(transformer.device) for k, v in rollouts.batch(clips, 1, count).items()}
+    plan = [(steps, steps)] * count
+    rolled = roll_out(transformer, schedule, view, batch, window, plan, step_generator(1, 0, transformer.device))
+    figures = {}
+    for horizon in HORIZONS:
+        chunk = min(count, max(1, round(2 * horizon)))
+        dreamt = ((rolled[chunk - 1].picture[:, :, -1].clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+        true = batch["frames"][:, FRAMES_PER_LATENT * chunk].cpu()
+        pictures = [x.permute(0, 2, 3, 1).numpy() for x in (true, dreamt)]
+        figures[f"psnr_db_{horizon:g}s"] = float(np.mean(psnr(*pictures)))
+        figures[f"sharpness_{horizon:g}s"] = sharpness_ratio(*pictures)
+    return figures
+
+
+def run(config: dict[str, Any], data: Path, out: Path, *, resume: bool, steps: int | None, init: Path | None) -> None:
+    """Train the transformer of the streaming stage to dream in few steps, into ``out/transformer``."""
+    stage = build(DistillConfig, section(config, "stages", "distill"), "stages.distill")
+    if steps is not None:
+        stage = replace(stage, trainer=replace(stage.trainer, steps=steps))
+    reader = LeRobotReader(data)
+    vae = load_component(VideoVAE, init, "video_vae")
+    depth_net = load_component(DepthNet, init, "depth")
+    motion_vae = load_component(MotionVAE, init, "motion_vae")
+    transformer = load_component(EgoTwinTransformer3DModel, init, "transformer", before="distill").train()
+    text_encoder = load_text_encoder(config["models"]["text_encoder"])
+    folder = (init or out) / "latents"
+    networks = (vae, depth_net, motion_vae, text_encoder)
+    train = latent_clips(reader, "train", folder, *networks, limit=stage.clips)
+    held_out = latent_clips(reader, "val", folder, *networks, limit=HELD_OUT)
+    window, schedule = StreamConfig().window, NoiseSchedule()
+    rollouts = RolloutClips(reader, "train", train, motion_vae, window)
+    validation = RolloutClips(reader, "val", held_out, motion_vae, window)
+    view, null = view_of(reader, vae, depth_net), train.null()
+
+    def loss(batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        return distill_loss(transformer, schedule, view, batch, null, stage, window, generator)
+
+    def validate() -> dict[str, float]:
+        with torch.autocast(transformer.device.type, torch.bfloat16, enabled=stage.trainer.precision == "bf16"):
+            return dream_quality(transformer, schedule, view, validation, window, min(stage.steps))
+
+    trainer = Trainer(
+        {"transformer": transformer},
+        loss,
+        DistillBatches(rollouts, stage),
+        stage.trainer,
+        out,
+        validate=validate,
+        resume=resume,
+        title="distill",
+    )
+    for module in (vae, depth_net):
+        module.to(trainer.device)
+    trainer.fit()
