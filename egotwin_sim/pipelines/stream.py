@@ -68,6 +68,44 @@ class Generated:
     world_motion: tuple[Motion, ...]
     finite: Tensor
 
+    def row(self, row: int) -> Generated:
+        """One dream's part, as a batch of one."""
+        index = torch.tensor([row], device=self.finite.device)
+        return Generated(
+            frames=self.frames[index],
+            motion=self.motion[row : row + 1],
+            T_world_head=self.T_world_head[row : row + 1],
+            motion_tokens=self.motion_tokens[index],
+            inputs=self.inputs[index],
+            newest=self.newest.index(index),
+            decoder=self.decoder.index(index),
+            bodies=self.bodies[row : row + 1],
+            world_motion=self.world_motion[row : row + 1],
+            finite=self.finite[index],
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Generated]) -> Generated:
+        """Some dreams' parts as one batch."""
+
+        def tensors(name: str) -> Tensor:
+            return torch.cat([getattr(part, name) for part in parts])
+
+        fields = ViewMemory.__dataclass_fields__
+        features = zip(*(part.decoder.features for part in parts), strict=True)
+        return cls(
+            frames=tensors("frames"),
+            motion=np.concatenate([part.motion for part in parts]),
+            T_world_head=np.concatenate([part.T_world_head for part in parts]),
+            motion_tokens=tensors("motion_tokens"),
+            inputs=tensors("inputs"),
+            newest=ViewMemory(**{n: torch.cat([getattr(part.newest, n) for part in parts]) for n in fields}),
+            decoder=DecoderCache([torch.cat(feature) for feature in features]),
+            bodies=tuple(body for part in parts for body in part.bodies),
+            world_motion=tuple(motion for part in parts for motion in part.world_motion),
+            finite=tensors("finite"),
+        )
+
 
 @dataclass(frozen=True)
 class StreamStep:
@@ -137,6 +175,10 @@ class StreamPipeline(Pipeline):
         episodes: Sequence[int],
     ) -> DreamState:
         """Begin several dreams; see ``start``."""
+        if self._row_by_row and len(texts) > 1:
+            each = zip(first_frames, initial_poses, texts, seeds, episodes, strict=True)
+            begun = [self.start_batch([f], [p], [t], seeds=[s], episodes=[e]) for f, p, t, s, e in each]
+            return DreamState.join(begun)
         frames = np.stack([self._check_first_frame(frame) for frame in first_frames])
         for seed, episode in zip(seeds, episodes, strict=True):
             if seed < 0 or episode < 0:
@@ -192,6 +234,13 @@ class StreamPipeline(Pipeline):
         """
         self.check(state)
         given = None if motion_tokens is None else self._given(motion_tokens, len(state))
+        if self._row_by_row and len(state) > 1:
+            return Generated.join(
+                [
+                    self.generate(state.rows([row]), None if given is None else given[row : row + 1])
+                    for row in range(len(state))
+                ]
+            )
         known = state.cache if cache is None else cache
         tokens = self._dream_body(state, known) if given is None else given
         moves = [self._move(state, row, tokens) for row in range(len(state))]
@@ -214,6 +263,8 @@ class StreamPipeline(Pipeline):
     @torch.inference_mode()
     def finalize(self, state: DreamState, chunk: Generated) -> DreamState:
         """The dreams with the chunk remembered; rows that are not finite stay as they were."""
+        if self._row_by_row and len(state) > 1:
+            return DreamState.join([self.finalize(state.rows([row]), chunk.row(row)) for row in range(len(state))])
         zeros = torch.zeros(len(state), 2, device=self.device)
         with self._autocast():
             cache = self.transformer(
@@ -259,6 +310,15 @@ class StreamPipeline(Pipeline):
                 f"the state is of the model {state.model}, this one is {self.fingerprint}: load the weights that it "
                 "was dreamt with"
             )
+
+    @property
+    def _row_by_row(self) -> bool:
+        """Whether dreams that share a batch are computed one by one.
+
+        Matrix products of a processor sum in another order for another number of rows. With bf16 that is lost in
+        rounding anyway; where full precision is asked for, a dream must be the same whatever shares its batch.
+        """
+        return self.precision == "fp32" and self.device.type == "cpu"
 
     @cached_property
     def fingerprint(self) -> str:
