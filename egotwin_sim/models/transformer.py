@@ -343,6 +343,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         temporal: str = "bidirectional",
         cache: TransformerCache | RingCache | None = None,
         return_cache: bool = False,
+        motion_only: bool = False,
         return_dict: bool = True,
     ) -> EgoTwinTransformerOutput | tuple[Tensor | None, Tensor | None]:
         """Predict v for video and motion.
@@ -368,11 +369,14 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             temporal: "bidirectional" or "causal".
             cache: text and earlier chunks, from `return_cache`; with a `RingCache` the call takes one new chunk.
             return_cache: whether the output carries the cache with these chunks in it.
+            motion_only: leave out the layers above the motion branch, and predict no video.
             return_dict: an `EgoTwinTransformerOutput` rather than the tuple of video and motion.
 
         Raises:
             UserError: shapes that do not belong together, or an unknown `temporal`.
         """
+        if motion_only and (motion is None or return_cache):
+            raise UserError("motion_only was given without motion, or with return_cache: it stops half-way up")
         window = self._window(video, text, motion, latent_positions, rotary_positions, cache, text_mask, temporal)
         if image_rotary_emb is not None and cache is not None:
             raise UserError("image_rotary_emb was given with a cache: give rotary_positions instead")
@@ -404,10 +408,10 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             if motion is not None and i == len(self.motion_blocks) - 1:
                 head = (self.motion_norm_final, self.motion_norm_out, self.motion_proj_out)
                 motion_out = self._head(tokens.motion, times.motion, *head)
-                if video is None:
+                if video is None or motion_only:
                     break
         video_out = None
-        if video is not None:
+        if video is not None and not motion_only:
             p = self.config.patch_size
             patches = self._head(tokens.video, times.video, self.norm_final, self.norm_out, self.proj_out)
             patches = patches.reshape(batch, video.shape[1], *window.grid, self.config.out_channels, p, p)

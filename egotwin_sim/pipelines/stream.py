@@ -20,6 +20,7 @@ from egotwin_sim.diffusion.precondition import linear_velocity
 from egotwin_sim.diffusion.sampler import ddim_step, trailing_timesteps
 from egotwin_sim.errors import UserError
 from egotwin_sim.models.checkpoint import fingerprint
+from egotwin_sim.models.transformer import EgoTwinTransformerOutput
 from egotwin_sim.models.transformer_cache import Pair, RingCache, TransformerCache, join, with_text
 from egotwin_sim.models.video_vae import DecoderCache
 from egotwin_sim.models.view_condition import RESIDUAL_SCALE
@@ -347,12 +348,19 @@ class StreamPipeline(Pipeline):
             return body, still, np.repeat(body.features[None], self.motion_frames, axis=0), False
 
     def _velocities(
-        self, cache: RingCache | TransformerCache, video: Tensor, t_video: Tensor, tokens: Tensor, t_motion: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Velocities of the next latents (B, C, h, w) and of their two tokens (B, 2, Cm)."""
+        self,
+        cache: RingCache | TransformerCache,
+        video: Tensor,
+        t_video: Tensor,
+        tokens: Tensor,
+        t_motion: Tensor,
+        *,
+        motion_only: bool = False,
+    ) -> EgoTwinTransformerOutput:
+        """Velocities of the next latents (B, 1, C, h, w) and of their two tokens (B, 2, Cm)."""
         batch = len(video)
         with self._autocast():
-            output = self.transformer(
+            return self.transformer(
                 video[:, None],
                 None,
                 t_video.expand(batch, 1),
@@ -360,8 +368,8 @@ class StreamPipeline(Pipeline):
                 t_motion.expand(batch, 2),
                 temporal="causal",
                 cache=cache,
+                motion_only=motion_only,
             )
-        return output.video[:, 0].float(), output.motion.float()
 
     def _noise(self, state: DreamState, draw: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
         """Standard normal numbers (B, *shape), each row's from its own key."""
@@ -383,8 +391,9 @@ class StreamPipeline(Pipeline):
         given = torch.zeros((), device=self.device)
         for t, target in _steps(self.config.view_steps, self.device):
             video = torch.cat([noisy, prior, channels], dim=1)
-            velocity, _ = self._velocities(cache, video, t, tokens, given)
-            velocity = velocity + linear_velocity(self.schedule, noisy, t.expand(len(noisy)), RESIDUAL_SCALE)
+            said = self._velocities(cache, video, t, tokens, given).video
+            assert said is not None
+            velocity = said[:, 0].float() + linear_velocity(self.schedule, noisy, t.expand(len(noisy)), RESIDUAL_SCALE)
             noisy = ddim_step(self.schedule, noisy, velocity, t.expand(len(noisy)), target.expand(len(noisy)))
         return torch.cat([noisy, prior, channels], dim=1)[:, None], noisy + prior
 
@@ -401,7 +410,9 @@ class StreamPipeline(Pipeline):
         both = join(cache, with_text(cache, self._nothing.pairs, self._nothing.mask))
         video = torch.cat([video, video])
         for t, target in _steps(self.config.body_steps, self.device):
-            told, without = self._velocities(both, video, top, torch.cat([noisy, noisy]), t)[1].chunk(2)
+            said = self._velocities(both, video, top, torch.cat([noisy, noisy]), t, motion_only=True).motion
+            assert said is not None
+            told, without = said.float().chunk(2)
             velocity = without + self.config.body_guidance * (told - without)
             noisy = ddim_step(self.schedule, noisy, velocity, t.expand(batch), target.expand(batch))
         return noisy

@@ -431,6 +431,15 @@ class TestCache:
 
 
 class TestModalities:
+    def test_motion_only_leaves_the_motion_as_it_is(self):
+        model, data = tiny(), inputs()
+        with torch.no_grad():
+            whole, half = model(**data), model(**data, motion_only=True)
+        assert half.video is None
+        assert torch.equal(half.motion, whole.motion)
+        with pytest.raises(UserError, match="half-way"):
+            model(**data, motion_only=True, return_cache=True, temporal="causal")
+
     def test_motion_without_video(self):
         model, data = tiny(), inputs()
         with torch.no_grad():
