@@ -123,7 +123,7 @@ def roll_out(
     batch: dict[str, Tensor],
     window: int,
     steps: Sequence[tuple[int, int]],
-    generator: torch.Generator,
+    noise: Tensor,
 ) -> list[Rolled]:
     """Dream the chunks to come on the model's own views, as a stream does.
 
@@ -137,13 +137,16 @@ def roll_out(
         batch: as ``RolloutClips.batch`` makes it.
         window: chunks that are remembered beside chunk 0.
         steps: for every chunk the number of denoising steps, and after how many of them to stop.
-        generator: of the noise.
+        noise: (chunks, B, C, h, w), standard normal.
     """
     device = batch["latents"].device
     cache = _context(transformer, batch, window)
     newest, decoder = _newest(view, batch["latents"][:, -1])
     poses, joints = batch["poses"], batch["joints"]
-    first = view.remembered(batch["frames"][:, 0].float() / 127.5 - 1, joints[:, 0], poses[:, 0])
+    opening = batch["frames"][:, 0].float() / 127.5 - 1
+    if batch["latents"].shape[1] == 1:
+        newest = opening  # given, so not decoded
+    first = view.remembered(opening, joints[:, 0], poses[:, 0])
     memory = first.remember(view.remembered(newest, joints[:, 1], poses[:, 1]))
     rolled = []
     for k, (count, stop) in enumerate(steps):
@@ -151,8 +154,7 @@ def roll_out(
         condition = view_condition(view.vae, memory, poses[:, at], joints[:, at], view.names, view.fovy)
         prior, channels = condition.prior.float(), condition.channels.float()
         tokens, zeros = batch["future_tokens"][:, k], torch.zeros(len(prior), 2, device=device)
-        noisy = torch.randn(prior.shape, generator=generator, device=device)
-        clean = noisy
+        noisy = clean = noise[k]
         times = trailing_timesteps(count).to(device)
         for i in range(stop):
             t, target = (time.expand(len(prior)) for time in (times[i], times[i + 1]))

@@ -105,7 +105,8 @@ def distill_loss(
     draw = torch.randint(0, 1 << 30, (config.chunks, 2), generator=generator, device=device).tolist()
     counts = [config.steps[draw[0][0] % len(config.steps)]] * config.chunks
     steps = [(count, 1 + chunk[1] % count) for count, chunk in zip(counts, draw, strict=True)]
-    rolled = roll_out(transformer, schedule, view, rollout, window, steps, generator)
+    noise = torch.randn(_noise_shape(rollout), generator=generator, device=device)
+    rolled = roll_out(transformer, schedule, view, rollout, window, steps, noise)
     dreamt = torch.cat([part.picture for part in rolled], dim=2)
     true = (rollout["frames"][:, 1:].float() / 127.5 - 1).transpose(1, 2)
     colour, edges, steepness = (
@@ -126,6 +127,11 @@ def distill_loss(
     return loss, figures
 
 
+def _noise_shape(rollout: dict[str, Tensor]) -> tuple[int, ...]:
+    batch, chunks, *latent = rollout["future_latents"].shape
+    return chunks, batch, *latent
+
+
 @torch.no_grad()
 def dream_quality(
     transformer: EgoTwinTransformer3DModel,
@@ -140,7 +146,9 @@ def dream_quality(
     clips = np.arange(min(VALIDATED, len(rollouts.latents)))
     batch = {k: v.to(transformer.device) for k, v in rollouts.batch(clips, 1, count).items()}
     plan = [(steps, steps)] * count
-    rolled = roll_out(transformer, schedule, view, batch, window, plan, step_generator(1, 0, transformer.device))
+    generator = step_generator(1, 0, transformer.device)
+    noise = torch.randn(_noise_shape(batch), generator=generator, device=transformer.device)
+    rolled = roll_out(transformer, schedule, view, batch, window, plan, noise)
     figures = {}
     for horizon in HORIZONS:
         chunk = min(count, max(1, round(2 * horizon)))
