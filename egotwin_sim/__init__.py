@@ -37,8 +37,16 @@ _SUBPACKAGES = (
     "training",
 )
 
-gymnasium.register(id="EgoTwin/Dream-v0", entry_point="egotwin_sim.envs.dream:DreamEnv")
-gymnasium.register(id="EgoTwin/Room-v0", entry_point="egotwin_sim.envs.room:RoomEnv")
+gymnasium.register(
+    id="EgoTwin/Dream-v0",
+    entry_point="egotwin_sim.envs.dream:DreamEnv",
+    vector_entry_point="egotwin_sim.envs.vector:DreamVectorEnv",
+)
+gymnasium.register(
+    id="EgoTwin/Room-v0",
+    entry_point="egotwin_sim.envs.room:RoomEnv",
+    vector_entry_point="egotwin_sim.envs.room_vector:room_vector_env",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -10,10 +10,12 @@ from typing import Any
 
 _HOME = {
     "DreamEnv": "dream",
+    "DreamVectorEnv": "vector",
     "RoomEnv": "room",
     "Command": "command",
     "MotionFrames": "wrappers",
     "motion_to_actions": "actions",
+    "room_vector_env": "room_vector",
 }
 
 __all__ = sorted(_HOME)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import ResetNeeded
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 
 from egotwin_sim.errors import UserError
 from egotwin_sim.motion import Motion
@@ -26,6 +26,69 @@ TOKEN_BOUND = 8.0
 FRAMES_PER_STEP = 4
 
 Observation = dict[str, np.ndarray]
+
+
+def observation_space(model: Model) -> spaces.Dict:
+    """The space of one environment's observations."""
+    size = model.config.image_size
+    return spaces.Dict(
+        {
+            "rgb": spaces.Box(0, 255, (size, size, 3), np.uint8),
+            "motion": spaces.Box(-np.inf, np.inf, (model.motion_dim,), np.float32),
+            "goal": spaces.Box(-1.0, 1.0, (model.text_dim,), np.float32),
+        }
+    )
+
+
+def action_space(model: Model) -> spaces.Box:
+    """The space of one environment's actions."""
+    return spaces.Box(-TOKEN_BOUND, TOKEN_BOUND, (2, model.token_dim), np.float32)
+
+
+def episode_steps(model: Model, max_seconds: float) -> int:
+    """Steps of an episode.
+
+    Raises:
+        UserError: seconds that are no positive whole number of steps.
+    """
+    steps = max_seconds / model.step_seconds
+    if not (np.isfinite(steps) and steps >= 1 and steps == round(steps)):
+        raise UserError(
+            f"max_seconds is {max_seconds:g}; expected a positive multiple of {model.step_seconds:g}, one step"
+        )
+    return round(steps)
+
+
+def render_metadata(model: Model, render_mode: str | None) -> dict[str, Any]:
+    """An environment's metadata under a render mode.
+
+    Raises:
+        UserError: the mode is unknown.
+    """
+    modes = ["rgb_array", "rgb_array_list"]
+    if render_mode is not None and render_mode not in modes:
+        raise UserError(f"render mode {render_mode!r} is unknown; expected {' or '.join(modes)}")
+    fps = round(model.config.video_fps)
+    return {"render_modes": modes, "render_fps": fps // FRAMES_PER_STEP if render_mode == "rgb_array" else fps}
+
+
+def checked_actions(action: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Motion tokens as float32, of one environment or of several.
+
+    Raises:
+        UserError: a wrong shape or type, a number that is not finite or out of bounds.
+    """
+    tokens = np.asarray(action)
+    if tokens.shape != shape or tokens.dtype.kind not in "fiu":
+        raise UserError(f"action is {tokens.dtype} {tokens.shape}; expected float32 {shape}")
+    if not np.isfinite(tokens).all():
+        raise UserError("action holds NaN or infinity; expected finite numbers")
+    if np.abs(tokens).max() > TOKEN_BOUND:
+        raise UserError(
+            f"action reaches {float(np.abs(tokens).max()):.3g}; expected normalised motion tokens from "
+            f"{-TOKEN_BOUND:g} to {TOKEN_BOUND:g}: no motion is out there, clip it"
+        )
+    return tokens.astype(np.float32)
 
 
 class BodyEnv(gymnasium.Env[Observation, np.ndarray]):
@@ -51,32 +114,18 @@ class BodyEnv(gymnasium.Env[Observation, np.ndarray]):
         device: str = "cpu",
     ) -> None:
         self.model = Model(model, device)
-        modes = self.metadata["render_modes"]
-        if render_mode is not None and render_mode not in modes:
-            raise UserError(f"render mode {render_mode!r} is unknown; expected {' or '.join(modes)}")
-        steps = max_seconds / self.model.step_seconds
-        if not (np.isfinite(steps) and steps >= 1 and steps == round(steps)):
-            raise UserError(
-                f"max_seconds is {max_seconds:g}; expected a positive multiple of {self.model.step_seconds:g}, one step"
-            )
-        self.max_steps = round(steps)
+        self.metadata = render_metadata(self.model, render_mode)
+        self.max_steps = episode_steps(self.model, max_seconds)
         self.render_mode = render_mode
-        fps = round(self.model.config.video_fps)
-        self.metadata = {**self.metadata, "render_fps": fps // FRAMES_PER_STEP if render_mode == "rgb_array" else fps}
-        size = self.model.config.image_size
-        self.observation_space = spaces.Dict(  # type: ignore[assignment]  # Gymnasium types a Dict's samples as Any
-            {
-                "rgb": spaces.Box(0, 255, (size, size, 3), np.uint8),
-                "motion": spaces.Box(-np.inf, np.inf, (self.model.motion_dim,), np.float32),
-                "goal": spaces.Box(-1.0, 1.0, (self.model.text_dim,), np.float32),
-            }
-        )
-        self.action_space = spaces.Box(-TOKEN_BOUND, TOKEN_BOUND, (2, self.model.token_dim), np.float32)
+        self.observation_space = observation_space(self.model)  # type: ignore[assignment]  # Gymnasium types samples as Any
+        self.action_space = action_space(self.model)
         self.start: Start | None = None
         self.goal_text = ""
         self.episode = -1
+        self.closed = False
         self._steps = -1
         self._recent: Motion | None = None
+        size = self.model.config.image_size
         self._frames = np.empty((0, size, size, 3), dtype=np.uint8)
         self._unseen: list[np.ndarray] = []
         self._embedding = np.empty(0, dtype=np.float32)
@@ -113,41 +162,46 @@ class BodyEnv(gymnasium.Env[Observation, np.ndarray]):
         shown, self._unseen = self._unseen, []
         return shown
 
+    def close(self) -> None:
+        """Free what the environment holds. It cannot be used any more."""
+        self.closed = True
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError("the environment was closed; make another one")
+
     def _begin(self, seed: int | None, options: dict[str, Any] | None) -> ResetOptions:
         """Seed, and read the options. Until `_began`, the environment is not ready."""
+        self._check_open()
         super().reset(seed=seed)
         self.episode = 0 if seed is not None else self.episode + 1
         self._steps = -1
         return ResetOptions.read(options)
 
-    def _began(self, start: Start | None, text: str, first_frame: np.ndarray) -> None:
-        """Take over the new episode, whose body is in place."""
+    def _began(self, start: Start | None, text: str, newest_frame: np.ndarray, steps: int = 0) -> None:
+        """Take over an episode, whose body is in place, at its beginning or after some steps."""
+        self._set_goal_text(text)
+        self.start, self._recent = start, self.body.motion
+        self._frames = np.repeat(newest_frame[None], FRAMES_PER_STEP, axis=0)
+        self._unseen = [newest_frame.copy()]
+        self._steps = steps
+
+    def _set_goal_text(self, text: str) -> None:
         self._embedding = self.model.text_encoder.encode([text]).pooled[0].cpu().numpy().astype(np.float32)
-        self.start, self.goal_text, self._recent = start, text, self.body.motion
-        self._frames = np.repeat(first_frame[None], FRAMES_PER_STEP, axis=0)
-        self._unseen = [first_frame.copy()]
-        self._steps = 0
+        self.goal_text = text
 
     def _checked(self, action: np.ndarray) -> np.ndarray:
         """The action as float32 (2, C).
 
         Raises:
+            ClosedEnvironmentError: the environment was closed.
             ResetNeeded: there is no episode.
             UserError: a wrong shape or type, a number that is not finite or out of bounds.
         """
+        self._check_open()
         if self._steps < 0:
             raise ResetNeeded("step() before reset(); call reset() first")
-        tokens = np.asarray(action)
-        if tokens.shape != self.action_space.shape or tokens.dtype.kind not in "fiu":
-            raise UserError(f"action is {tokens.dtype} {tokens.shape}; expected float32 {self.action_space.shape}")
-        if not np.isfinite(tokens).all():
-            raise UserError("action holds NaN or infinity; expected finite numbers")
-        if np.abs(tokens).max() > TOKEN_BOUND:
-            raise UserError(
-                f"action reaches {float(np.abs(tokens).max()):.3g}; expected normalised motion tokens from "
-                f"{-TOKEN_BOUND:g} to {TOKEN_BOUND:g}: no motion is out there, clip it"
-            )
-        return tokens.astype(np.float32)
+        return checked_actions(action, (2, self.model.token_dim))
 
     def _stepped(self, frames: np.ndarray, recent: Motion) -> bool:
         """Take over one step's frames and motion (the state before it, then the new frames); True when truncated."""

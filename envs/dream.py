@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from gymnasium.error import ResetNeeded
 
 from egotwin_sim.errors import UserError
 from egotwin_sim.motion import Motion
@@ -13,9 +14,11 @@ from egotwin_sim.motion.rotations import yaw_of
 from egotwin_sim.pipelines.body import BodyState
 
 from .base import BodyEnv, Observation
-from .start import Start, sample_start
+from .dream_start import draw_dream, noise_seed
+from .start import Start
 
 if TYPE_CHECKING:
+    from egotwin_sim.pipelines.state import DreamState
     from egotwin_sim.pipelines.stream import Stream, StreamPipeline
 
 
@@ -65,6 +68,11 @@ class DreamEnv(BodyEnv):
     The episode is truncated after `max_seconds`; it never terminates. A model that gives a number that is not finite
     raises `FloatingPointError`.
 
+    ## State
+
+    `env.unwrapped.get_state()` gives all of the dream as a value (`DreamState`), `set_state` goes on from one, in this
+    environment or in another of the same model, and `set_goal` changes the goal in the middle of an episode.
+
     ## Arguments
 
     * `model="nano"`: name of shipped weights, a folder of weights, or a loaded `StreamPipeline`.
@@ -86,11 +94,13 @@ class DreamEnv(BodyEnv):
     ) -> None:
         super().__init__(model, max_seconds, render_mode, device)
         self._stream: Stream | None = None
+        self._room: tuple[Start | None, DreamState] | None = None
 
     @property
     def body(self) -> BodyState:
         """The newest body state, in the frame of the episode's start."""
-        assert self._stream is not None
+        if self._stream is None:
+            raise ResetNeeded("there is no body before reset()")
         return self._stream.body
 
     def recent_in_room(self) -> Motion:
@@ -109,46 +119,113 @@ class DreamEnv(BodyEnv):
             UserError: an unknown option, or one that does not fit.
         """
         asked = self._begin(seed, options)
-        pipeline = self.model.pipeline
-        if asked.first_frame is None:
-            start: Start | None = sample_start(self.np_random, asked.goal, free_text=True)
-            assert start is not None
-            text = start.text
-            pose = start.pose if asked.initial_pose is None else asked.initial_pose
-            first_frame = self._look(start, pose)
-        else:
-            if asked.goal is None:
-                raise UserError("reset option first_frame comes without goal; give a text as well")
-            start, text, first_frame = None, asked.goal, np.asarray(asked.first_frame)
-            pose = sample_start(np.random.default_rng(0)).pose if asked.initial_pose is None else asked.initial_pose
-        # A seed that is not known (a generator was set from outside) leaves the noise to the episode's number.
-        noise = max(self.np_random_seed, 0)
-        self._stream = pipeline.start(first_frame, pose, text, seed=noise, episode=self.episode)
-        self._began(start, text, first_frame)
+        begun = draw_dream(self.model, self.np_random, asked)
+        self._stream = self.model.pipeline.start(
+            begun.first_frame, begun.pose, begun.text, seed=noise_seed(self.np_random_seed), episode=self.episode
+        )
+        self._room = begun.room, self._stream.state
+        self._began(begun.room, begun.text, begun.first_frame)
         return self._observation(), self._info(self._pose_at_start(), success=False)
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Dream the next half second.
 
         Raises:
+            ClosedEnvironmentError: the environment was closed.
+            ResetNeeded: there is no episode.
             UserError: an action of another shape, not finite or out of bounds.
             FloatingPointError: the model gave a number that is not finite; the episode stays where it was.
         """
         tokens = self._checked(action)
-        assert self._stream is not None
         before = self.body.motion
-        out = self._stream.step(tokens)
+        out = self._dream.step(tokens)
         truncated = self._stepped(out.frames, Motion.concatenate([before, out.world_motion]))
         return self._observation(), 0.0, False, truncated, self._info(out.T_world_head, success=False)
 
-    def _look(self, start: Start, pose: np.ndarray) -> np.ndarray:
-        """What a body in that pose sees at the start, uint8 (H, W, 3)."""
-        from egotwin_sim.room.world import RoomWorld
+    def get_state(self) -> DreamState:
+        """All of the dream, one row; a copy.
 
-        body = BodyState.from_pose(pose, self.model.skeleton, self.model.config.motion_fps, start.T_room_start)
-        world = RoomWorld(start.layout, self.model.skeleton, self.model.config.image_size)
-        try:
-            world.reset(body.motion)
-            return world.render()
-        finally:
-            world.close()
+        Raises:
+            ClosedEnvironmentError: the environment was closed.
+            ResetNeeded: there is no episode.
+        """
+        self._check_open()
+        return self._dream.state.rows([0])
+
+    def set_state(self, state: DreamState) -> tuple[Observation, dict[str, Any]]:
+        """Go on from a state: the same actions then give the same frames as where it was taken.
+
+        Steps are counted from the state's beginning, so the episode is truncated where that one would have been. The
+        environment's random numbers stay as they are: the next `reset` gives what it would have given. `start` is the
+        room of the last `reset` where the state descends from it, otherwise None. The body's past is not in a state:
+        `recent` begins anew.
+
+        Args:
+            state: one dream, of this model.
+
+        Returns:
+            Observation and info as `reset` gives them: one frame and one pose, repeated.
+
+        Raises:
+            ClosedEnvironmentError: the environment was closed.
+            UserError: no state, a state of more than one dream, or of another model.
+        """
+        from egotwin_sim.pipelines.stream import Stream
+
+        self._check_open()
+        state = checked_state(self.model.pipeline, state, 1)
+        text = state.goals[0]
+        frame = state.newest_frame[0].cpu().numpy()
+        room = self._room[0] if self._room is not None and same_beginning(state, self._room[1]) else None
+        self._stream = Stream(self.model.pipeline, state)
+        self._began(room, text, frame, int(state.chunk[0]))
+        return self._observation(), self._info(self._pose_now(), success=False)
+
+    def set_goal(self, text: str) -> Observation:
+        """Give the episode another goal; what was dreamt so far stays.
+
+        Returns:
+            The observation with the new goal.
+
+        Raises:
+            ClosedEnvironmentError: the environment was closed.
+            ResetNeeded: there is no episode.
+            UserError: no text, an empty or too long one; the goal stays what it was.
+        """
+        self._check_open()
+        dream = self._dream
+        dream.state = self.model.pipeline.set_goal(dream.state, [0], [text])
+        self._set_goal_text(text)
+        return self._observation()
+
+    @property
+    def _dream(self) -> Stream:
+        if self._stream is None or self._steps < 0:
+            raise ResetNeeded("there is no dream before reset(); call reset() or set_state() first")
+        return self._stream
+
+    def _pose_now(self) -> np.ndarray:
+        """The head pose in the frame of the episode's start, as often as a step has motion frames."""
+        return np.repeat(self.body.motion.T_world_head(), self.model.motion_frames, axis=0)
+
+
+def checked_state(pipeline: StreamPipeline, state: DreamState, dreams: int) -> DreamState:
+    """A copy of a state, where the pipeline is.
+
+    Raises:
+        UserError: no state, one of another number of dreams, or of another model.
+    """
+    from egotwin_sim.pipelines.state import DreamState
+
+    if not isinstance(state, DreamState):
+        raise UserError(f"the state is a {type(state).__name__}; expected a DreamState as get_state() gives it")
+    if len(state) != dreams:
+        raise UserError(f"the state holds {len(state)} dreams; expected {dreams}: choose with state.rows([...])")
+    pipeline.check(state)
+    return state.rows(range(dreams)).to(pipeline.device)
+
+
+def same_beginning(state: DreamState, begun: DreamState) -> bool:
+    """Whether a dream descends from another's first frame, seed and episode; both are one row."""
+    same_key = state.noise_key[0, :2].tolist() == begun.noise_key[0, :2].tolist()
+    return same_key and bool((state.memory.frames[0, 0] == begun.memory.frames[0, 0]).all())

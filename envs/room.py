@@ -114,7 +114,7 @@ class RoomEnv(BodyEnv):
         start = sample_start(self.np_random, asked.goal)
         pose = start.pose if asked.initial_pose is None else asked.initial_pose
         self._body = BodyState.from_pose(pose, self.model.skeleton, self.model.config.motion_fps, start.T_room_start)
-        self.close()
+        self._free_room()
         self.world = RoomWorld(start.layout, self.model.skeleton, self.model.config.image_size)
         self.world.reset(self._body.motion)
         self._began(start, start.text, self.world.render())
@@ -142,7 +142,11 @@ class RoomEnv(BodyEnv):
         return self._observation(), float(info["success"]), info["success"], truncated, info
 
     def close(self) -> None:
-        """Free the room's images."""
+        """Free the room's images. The environment cannot be used any more."""
+        super().close()
+        self._free_room()
+
+    def _free_room(self) -> None:
         if self.world is not None:
             self.world.close()
             self.world = None

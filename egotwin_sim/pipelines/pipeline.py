@@ -99,8 +99,8 @@ class Pipeline:
         Args:
             path: name or folder.
             device: where the networks go.
-            **options: further arguments of the class. With ``precision="bf16"``, the default, the weights of products and
-                convolutions are kept in bf16 (but the motion VAE's): call the networks themselves under autocast.
+            **options: further arguments of the class. With ``precision="bf16"``, the default, the weights of products
+                and convolutions are kept in bf16 (but the motion VAE's): call the networks themselves under autocast.
 
         Raises:
             UserError: no such weights, or weights of another config or with missing keys.
