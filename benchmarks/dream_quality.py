@@ -64,6 +64,7 @@ KIND_CLIPS = 2000  # training clips whose motions train the classifier of goals
 PAIR_SECONDS = 0.25  # between the two frames of a head-turn pair
 STILL_SECONDS = 0.5  # hands and doors are judged this often
 SHEET_CLIPS = 12
+BATCH = 16  # dreams at once
 SHEET_TIMES_S = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
 
 
@@ -110,34 +111,49 @@ class Rollout:
     motion: Motion
 
 
-def dream(pipe: StreamPipeline, sample: Sample, tokens: np.ndarray | None, chunks: int, seed: int) -> Rollout:
-    """Roll a clip out from its first frame and pose.
+def dream(
+    pipe: StreamPipeline, samples: list[Sample], tokens: list[np.ndarray] | None, chunks: int, seed: int
+) -> list[Rollout]:
+    """Roll clips out from their first frames and poses, in one batch.
 
     Args:
         pipe: the model.
-        sample: gives first frame, first pose and text.
-        tokens: (chunks, 2, C) of the body, or None to dream the body too.
+        samples: give first frame, first pose and text.
+        tokens: (chunks, 2, C) of each body, or None to dream the bodies too.
         chunks: steps.
         seed: of the noise; the episode's number is the rest of the key.
     """
-    first, pose = sample.clip.video[0], encode(sample.clip.motion[:1])[0]
-    stream = pipe.start(first, pose, sample.clip.text, seed=seed, episode=sample.episode)
-    frames, motions = [first[None]], [stream.body.motion]
+    first = [sample.clip.video[0] for sample in samples]
+    poses = [encode(sample.clip.motion[:1])[0] for sample in samples]
+    texts = [sample.clip.text for sample in samples]
+    episodes = [sample.episode for sample in samples]
+    state = pipe.start_batch(first, poses, texts, seeds=[seed] * len(samples), episodes=episodes)
+    fps = pipe.config.motion_fps
+    frames = [[frame[None]] for frame in first]
+    motions = [[state.body(row, pipe.skeleton, fps).motion] for row in range(len(samples))]
     for k in range(chunks):
-        out = stream.step(None if tokens is None else tokens[k])
-        frames.append(out.frames)
-        motions.append(out.world_motion)
-    return Rollout(np.concatenate(frames), Motion.concatenate(motions))
+        given = None if tokens is None else np.stack([pairs[k] for pairs in tokens])
+        chunk = pipe.generate(state, given)
+        if not bool(chunk.finite.all()):
+            raise FloatingPointError(f"chunk {k + 1} of a dream is not finite")
+        state = pipe.finalize(state, chunk)
+        for row in range(len(samples)):
+            frames[row].append(chunk.frames[row].cpu().numpy())
+            motions[row].append(chunk.world_motion[row])
+    return [
+        Rollout(np.concatenate(seen), Motion.concatenate(moved)) for seen, moved in zip(frames, motions, strict=True)
+    ]
 
 
 def roll_out(
     pipe: StreamPipeline, samples: list[Sample], tokens: list[np.ndarray] | None, chunks: int, seed: int, what: str
 ) -> list[Rollout]:
     """`dream` of many clips, with a progress bar."""
-    return [
-        dream(pipe, sample, None if tokens is None else tokens[i], chunks, seed)
-        for i, sample in enumerate(track(samples, description=what, console=console))
-    ]
+    rolled: list[Rollout] = []
+    for start in track(range(0, len(samples), BATCH), description=what, console=console):
+        part = slice(start, start + BATCH)
+        rolled += dream(pipe, samples[part], None if tokens is None else tokens[part], chunks, seed)
+    return rolled
 
 
 @torch.inference_mode()
