@@ -292,6 +292,10 @@ class StreamPipeline(Pipeline):
             UserError: a row that is not there, an empty or too long text.
         """
         self.check(state)
+        if self._row_by_row and len(rows) > 1:
+            for row, text in zip(rows, texts, strict=True):
+                state = self.set_goal(state, [row], [text])
+            return state
         part = state.rows(rows)
         keys = self._text_keys(texts)
         goals = list(state.goals)

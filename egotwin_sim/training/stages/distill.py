@@ -24,7 +24,7 @@ from egotwin_sim.training.components import load_component
 from egotwin_sim.training.config import build, section
 from egotwin_sim.training.denoising import DenoisingConfig, denoising_loss
 from egotwin_sim.training.latents import latent_clips
-from egotwin_sim.training.pictures import gradient_distance, steepness_distance
+from egotwin_sim.training.pictures import edge_distribution_distance, gradient_distance, steepness_distance
 from egotwin_sim.training.rollouts import RolloutClips, View, roll_out, view_of
 from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices, step_generator
 
@@ -44,6 +44,8 @@ class DistillConfig:
         latent_weight: of the squared error of the latent beside the picture's distance.
         gradient_weight: of the distance of edges.
         steepness_weight: of the distance of edges' steepness; it keeps a dream of few steps sharp.
+        distribution_weight: of the distance between edges' distributions; it keeps what was never seen from being a
+            smear.
         anchor: samples of the streaming loss, which keeps what roll-outs under given motion do not use: dreaming the
             body, and denoising at any noise level.
         anchor_batch: clips of it in a step.
@@ -58,6 +60,7 @@ class DistillConfig:
     latent_weight: float = 0.3
     gradient_weight: float = 0.5
     steepness_weight: float = 1.0
+    distribution_weight: float = 4.0
     anchor: DenoisingConfig = field(default_factory=DenoisingConfig)
     anchor_batch: int = 8
     anchor_window: int = 4
@@ -109,22 +112,20 @@ def distill_loss(
     rolled = roll_out(transformer, schedule, view, rollout, window, steps, noise)
     dreamt = torch.cat([part.picture for part in rolled], dim=2)
     true = (rollout["frames"][:, 1:].float() / 127.5 - 1).transpose(1, 2)
-    colour, edges, steepness = (
-        (dreamt - true).abs().mean(),
-        gradient_distance(dreamt, true),
-        steepness_distance(dreamt, true),
-    )
+    colour, edges = (dreamt - true).abs().mean(), gradient_distance(dreamt, true)
+    steepness, distribution = steepness_distance(dreamt, true), edge_distribution_distance(dreamt, true)
     latent = torch.stack([(part.clean - part.true_clean).square().mean() for part in rolled]).mean()
     anchor, parts = denoising_loss(transformer, schedule, batch["anchor"], null, config.anchor, generator)
     loss = (
         colour
         + config.gradient_weight * edges
         + config.steepness_weight * steepness
+        + config.distribution_weight * distribution
         + config.latent_weight * latent
         + config.anchor_weight * anchor
     )
-    figures = {"colour": colour, "edges": edges, "steepness": steepness, "latent": latent, "motion": parts["motion"]}
-    return loss, figures
+    figures = {"colour": colour, "edges": edges, "steepness": steepness, "distribution": distribution}
+    return loss, figures | {"latent": latent, "motion": parts["motion"]}
 
 
 def _noise_shape(rollout: dict[str, Tensor]) -> tuple[int, ...]:
