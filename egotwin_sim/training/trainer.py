@@ -105,6 +105,12 @@ def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> 
     return torch.Generator(device).manual_seed(state)
 
 
+def mean_of(name: str, entries: list[dict[str, float]]) -> float:
+    """Mean of a scalar over the entries that have it: a run may be resumed with a loss that tells more."""
+    values = [entry[name] for entry in entries if name in entry]
+    return sum(values) / len(values)
+
+
 def to_device(batch: Any, device: torch.device) -> Any:
     """A copy of a batch (tensor, or mapping, list or tuple of them) with its tensors on `device`."""
     if isinstance(batch, Tensor):
@@ -220,7 +226,7 @@ class Trainer:
             self._window.append(scalars)
             timed += 1
             if self.step % config.log_every == 0 or self.step == config.steps:
-                means = {name: sum(entry[name] for entry in self._window) / len(self._window) for name in scalars}
+                means = {name: mean_of(name, self._window) for name in scalars}
                 means["learning_rate"] = learning_rate_at(self.step - 1, config)
                 means["seconds_per_step"] = (time.monotonic() - window_start) / timed
                 log.write(self.step, "train", means)
