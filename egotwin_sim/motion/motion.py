@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from egotwin_sim.errors import UserError
+from egotwin_sim.files import replacing
 from egotwin_sim.motion.rotations import axis_angle_to_quat, quat_multiply, quat_to_matrix, slerp, yaw_matrix
 from egotwin_sim.motion.skeleton import Skeleton
 
@@ -152,24 +152,18 @@ class Motion:
         path = Path(path)
         if not path.parent.is_dir():
             raise UserError(f"{path.parent} is not a folder; create it before saving {path.name} there")
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(
-                    file,
-                    root_position=self.root_position,
-                    joint_quat_wxyz=self.joint_quat_wxyz,
-                    fps=self.fps,
-                    names=np.array(self.skeleton.names),
-                    parents=np.array(self.skeleton.parents),
-                    offsets=self.skeleton.offsets,
-                    head_offset=self.skeleton.head_offset,
-                    foot_height=self.skeleton.foot_height,
-                )
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez(
+                file,
+                root_position=self.root_position,
+                joint_quat_wxyz=self.joint_quat_wxyz,
+                fps=self.fps,
+                names=np.array(self.skeleton.names),
+                parents=np.array(self.skeleton.parents),
+                offsets=self.skeleton.offsets,
+                head_offset=self.skeleton.head_offset,
+                foot_height=self.skeleton.foot_height,
+            )
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Motion:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor
 
 from egotwin_sim.errors import UserError
+from egotwin_sim.files import replacing
 from egotwin_sim.models.transformer_cache import RingCache
 from egotwin_sim.models.video_vae import DecoderCache
 from egotwin_sim.models.view_memory import ViewMemory
@@ -165,13 +164,8 @@ class DreamState:
             "goals": json.dumps(self.goals),
             "sink": str(self.cache.sink),
         }
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
+        with replacing(path) as partial:
             save_file(named, partial, metadata=told)
-            os.replace(partial, path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> DreamState:
