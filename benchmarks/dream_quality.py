@@ -50,6 +50,7 @@ from egotwin_sim.metrics.objects import (
 )
 from egotwin_sim.metrics.report import copy_first, horizon_frames, picture_report
 from egotwin_sim.metrics.sheet import contact_sheet, save_sheet
+from egotwin_sim.models.images import image_to_unit, unit_to_image
 from egotwin_sim.models.video_vae import join_chunks
 from egotwin_sim.motion import Motion, decode, encode
 from egotwin_sim.motion.chunks import chunk_features
@@ -159,11 +160,10 @@ def roll_out(
 @torch.inference_mode()
 def reconstruct_view(pipe: StreamPipeline, frames: np.ndarray) -> np.ndarray:
     """Frames uint8 (T, H, W, 3) through the video VAE and back: the best that a dream can look."""
-    video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float().to(pipe.device) / 127.5 - 1
+    video = image_to_unit(torch.from_numpy(frames).permute(3, 0, 1, 2)[None].to(pipe.device))
     with torch.autocast(pipe.device.type, torch.bfloat16):  # as a stream calls it
         decoded, _ = pipe.video_vae.decode(pipe.video_vae.encode(video))
-    back = join_chunks(decoded)[0].float().clamp(-1, 1)
-    return ((back + 1) * 127.5).round().byte().permute(1, 2, 3, 0).cpu().numpy()
+    return unit_to_image(join_chunks(decoded)[0].float()).permute(1, 2, 3, 0).cpu().numpy()
 
 
 @torch.inference_mode()

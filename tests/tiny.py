@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
 from egotwin_sim.models import EgoTwinTransformer3DModel, MotionVAE, VideoVAE, load_text_encoder
 from egotwin_sim.models.depth import DepthNet
 from egotwin_sim.models.view_condition import CONDITION_CHANNELS
+from egotwin_sim.motion import Motion, Skeleton, encode
 from egotwin_sim.pipelines import StreamConfig, StreamPipeline
 
 SIZE = 64
@@ -61,3 +63,11 @@ def tiny_pipeline(window: int = 2) -> StreamPipeline:
     config = StreamConfig(image_size=SIZE, text_encoder=text, window=window, view_steps=2, body_steps=2)
     networks = tiny_video_vae(), tiny_depth_net(), tiny_motion_vae(), tiny_transformer()
     return StreamPipeline(*networks, load_text_encoder(text), config)
+
+
+def standing() -> np.ndarray:
+    """(D,), the head-centric state of a body that stands at rest."""
+    skeleton = Skeleton.default()
+    quat = np.zeros((1, skeleton.num_joints, 4), np.float32)
+    quat[..., 0] = 1
+    return encode(Motion(np.array([[0, 0, skeleton.rest_root_height]], np.float32), quat, skeleton))[0]

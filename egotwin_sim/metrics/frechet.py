@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from egotwin_sim.models.images import image_to_unit
 from egotwin_sim.models.video_vae import FRAMES_PER_LATENT, VideoVAE
 
 # Cells per side in which a latent is summarised. Two keep "floor below, walls above" apart, which a fading dream loses.
@@ -126,7 +127,7 @@ def _summaries(frames: np.ndarray, vae: VideoVAE) -> Tensor:
     # The encoder takes four frames a latent; the last ones are filled up, and what is made of the copies is dropped.
     missing = -len(frames) % FRAMES_PER_LATENT
     whole = np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
-    pictures = torch.from_numpy(whole).to(vae.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pictures = image_to_unit(torch.from_numpy(whole).to(vae.device).permute(0, 3, 1, 2))
     chunks = pictures.unflatten(0, (-1, FRAMES_PER_LATENT)).transpose(1, 2)
     halved = any(weight.dtype == torch.bfloat16 for weight in vae.parameters())
     with torch.autocast(vae.device.type, torch.bfloat16, enabled=halved):

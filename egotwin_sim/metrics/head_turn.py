@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from egotwin_sim.models.images import image_to_unit
+
 SIZE = 64  # pixels; every picture is brought to this size first
 CHANNELS = 24
 GRID = SIZE // 4
@@ -61,7 +63,7 @@ class HeadTurn(nn.Module):
         self.register_buffer("places", places, persistent=False)
 
     def _descriptors(self, frames: Tensor) -> Tensor:
-        x = self.describe(frames.permute(0, 3, 1, 2).float() / 127.5 - 1.0).flatten(2)
+        x = self.describe(image_to_unit(frames.permute(0, 3, 1, 2))).flatten(2)
         return F.normalize(x - x.mean(dim=-1, keepdim=True), dim=1)
 
     def _directed(self, similarity: Tensor) -> Tensor:

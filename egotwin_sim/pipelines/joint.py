@@ -14,6 +14,7 @@ from egotwin_sim.diffusion.sampler import sample, trailing_timesteps
 from egotwin_sim.diffusion.timesteps import motion_timesteps
 from egotwin_sim.errors import UserError
 from egotwin_sim.models.depth import DepthNet
+from egotwin_sim.models.images import unit_to_image
 from egotwin_sim.models.motion_vae import MotionVAE
 from egotwin_sim.models.text_encoder import TextEncoder
 from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
@@ -22,7 +23,7 @@ from egotwin_sim.models.view_condition import RESIDUAL_SCALE
 from egotwin_sim.motion import Motion
 from egotwin_sim.pipelines.body import BodyState
 from egotwin_sim.pipelines.noise import keyed_normal
-from egotwin_sim.pipelines.pipeline import Opening, Pipeline, to_uint8
+from egotwin_sim.pipelines.pipeline import Opening, Pipeline
 from egotwin_sim.pipelines.tokens import motion_tokens
 from egotwin_sim.pipelines.weights import StreamConfig
 
@@ -315,7 +316,8 @@ class JointPipeline(Pipeline):
             decoded, _ = self.video_vae.decode(latents.transpose(1, 2))
         if not torch.isfinite(decoded).all():
             raise FloatingPointError("the video is not finite; there is no clip to give")
-        return np.concatenate([first_frame[None], to_uint8(join_chunks(decoded)[0, :, 1:].float())])
+        frames = unit_to_image(join_chunks(decoded)[0, :, 1:].float()).permute(1, 2, 3, 0)
+        return np.concatenate([first_frame[None], frames.cpu().numpy()])
 
 
 def _scales(text: str | None, scales: GuidanceScales) -> GuidanceScales:

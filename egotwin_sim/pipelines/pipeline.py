@@ -15,6 +15,7 @@ from egotwin_sim.diffusion.schedule import NoiseSchedule
 from egotwin_sim.errors import UserError
 from egotwin_sim.models.checkpoint import load_whole
 from egotwin_sim.models.depth import DepthNet, unit_to_depth
+from egotwin_sim.models.images import image_to_unit
 from egotwin_sim.models.motion_vae import MotionVAE
 from egotwin_sim.models.text_encoder import TextEncoder, load_text_encoder
 from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
@@ -177,7 +178,7 @@ class Pipeline:
 
     def _to_network(self, frames: np.ndarray) -> Tensor:
         """Frames uint8 (T, H, W, 3) as (1, 3, T, H, W) in [-1, 1]."""
-        return torch.from_numpy(frames.copy()).to(self.device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+        return image_to_unit(torch.from_numpy(frames.copy()).to(self.device).permute(3, 0, 1, 2)[None])
 
     def _open(self, frames: Tensor, bodies: Sequence[BodyState]) -> Opening:
         """Chunk 0 from the first frames (B, 3, H, W) in [-1, 1] and the bodies."""
@@ -249,8 +250,3 @@ def cast_products(module: nn.Module) -> None:
         if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d):
             for weight in part.parameters(recurse=False):
                 weight.data = weight.data.to(torch.bfloat16)
-
-
-def to_uint8(picture: Tensor) -> np.ndarray:
-    """Frames (3, T, H, W) in [-1, 1] as uint8 (T, H, W, 3)."""
-    return ((picture.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).cpu().numpy()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from egotwin_sim.errors import UserError
 from egotwin_sim.files import replacing
+from egotwin_sim.models.images import unit_to_image
 from egotwin_sim.models.transformer_cache import RingCache
 from egotwin_sim.models.video_vae import DecoderCache
 from egotwin_sim.models.view_memory import ViewMemory
@@ -63,8 +64,7 @@ class DreamState:
     @property
     def newest_frame(self) -> Tensor:
         """uint8 (B, H, W, 3): the newest frame of each dream."""
-        newest = self.memory.frames[:, -1]
-        return ((newest.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
+        return unit_to_image(self.memory.frames[:, -1]).permute(0, 2, 3, 1)
 
     def body(self, row: int, skeleton: Skeleton, fps: float) -> BodyState:
         """The newest body state of a row."""

@@ -20,6 +20,7 @@ from egotwin_sim.diffusion.precondition import linear_velocity
 from egotwin_sim.diffusion.sampler import ddim_step, trailing_timesteps
 from egotwin_sim.errors import UserError
 from egotwin_sim.models.checkpoint import fingerprint
+from egotwin_sim.models.images import unit_to_image
 from egotwin_sim.models.transformer import EgoTwinTransformerOutput
 from egotwin_sim.models.transformer_cache import Pair, RingCache, TransformerCache, join, with_text
 from egotwin_sim.models.video_vae import DecoderCache
@@ -256,7 +257,7 @@ class StreamPipeline(Pipeline):
         newest = picture[:, :, -1].clamp(-1, 1).nan_to_num()
         last = np.stack([part[-1] for part in features])
         view = self._view(newest, self._joints(last), poses[:, -1])
-        frames = ((picture.nan_to_num().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1)
+        frames = unit_to_image(picture.nan_to_num()).permute(0, 2, 3, 4, 1)
         return Generated(
             frames, np.stack(features), poses, tokens, inputs, view, decoder, bodies, motions, finite
         )  # fmt: skip

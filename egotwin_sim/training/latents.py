@@ -16,6 +16,7 @@ from egotwin_sim.data import LeRobotReader
 from egotwin_sim.errors import UserError
 from egotwin_sim.models.checkpoint import fingerprint
 from egotwin_sim.models.depth import DepthNet, unit_to_depth
+from egotwin_sim.models.images import image_to_unit
 from egotwin_sim.models.motion_vae import MotionVAE
 from egotwin_sim.models.text_encoder import TextEncoder
 from egotwin_sim.models.video_vae import FRAMES_PER_LATENT, VideoVAE
@@ -110,7 +111,7 @@ def clip_arrays(
     names, fovy, device = clip.motion.skeleton.names, vertical_field_of_view(clip.camera.K), vae.device
     tokens = motion_tokens(clip.motion, motion_vae)
     poses, joints = (torch.from_numpy(x).to(device) for x in body_track(clip.motion, tokens, motion_vae))
-    video = torch.from_numpy(clip.video).to(device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    video = image_to_unit(torch.from_numpy(clip.video).to(device).permute(3, 0, 1, 2)[None])
     with torch.autocast(device.type, torch.bfloat16):
         latents = vae.encode(video)
         decoded = vae.decode(latents)[0]

@@ -14,6 +14,7 @@ from egotwin_sim.diffusion.precondition import linear_velocity
 from egotwin_sim.diffusion.sampler import ddim_step, trailing_timesteps
 from egotwin_sim.diffusion.schedule import NoiseSchedule
 from egotwin_sim.models.depth import DepthNet, unit_to_depth
+from egotwin_sim.models.images import image_to_unit
 from egotwin_sim.models.motion_vae import MotionVAE
 from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
 from egotwin_sim.models.transformer_cache import RingCache
@@ -143,7 +144,7 @@ def roll_out(
     cache = _context(transformer, batch, window)
     newest, decoder = _newest(view, batch["latents"][:, -1])
     poses, joints = batch["poses"], batch["joints"]
-    opening = batch["frames"][:, 0].float() / 127.5 - 1
+    opening = image_to_unit(batch["frames"][:, 0])
     if batch["latents"].shape[1] == 1:
         newest = opening  # given, so not decoded
     first = view.remembered(opening, joints[:, 0], poses[:, 0])

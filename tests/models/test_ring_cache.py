@@ -9,6 +9,7 @@ from torch import Tensor
 from egotwin_sim.errors import UserError
 from egotwin_sim.models import EgoTwinTransformer3DModel
 from egotwin_sim.models.transformer_cache import RingCache, TransformerCache, join, with_text
+from egotwin_sim.pipelines.reference import appended, visible
 from tests.tiny import shake
 
 CHANNELS, SIDE, TEXT, MOTION = 5, 4, 6, 3
@@ -55,30 +56,15 @@ def test_ring_equals_the_growing_cache(model: EgoTwinTransformer3DModel, sink: i
     assert (ring.sink, ring.window) == (sink, window)
     sizes = {name: value.shape for name, value in ring.tensors().items()}
     for number in range(1, sink + 3 * window + 2):
-        kept = grown.keep([*range(min(sink, number)), *range(max(sink, number - window), number)])
+        kept = visible(grown, sink, window)
         new = chunk(1, 2, number)
         expected = model(**new, text=None, temporal="causal", cache=kept, latent_positions=[number], return_cache=True)
         result = model(**new, text=None, temporal="causal", cache=ring, return_cache=True)
         torch.testing.assert_close(result.video, expected.video, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(result.motion, expected.motion, atol=1e-4, rtol=1e-4)
-        grown = appended(grown, expected.cache)
+        grown = appended(grown, expected.cache, num_motion=2)
         ring = result.cache
         assert {name: value.shape for name, value in ring.tensors().items()} == sizes
-
-
-def appended(grown: TransformerCache, newest: TransformerCache) -> TransformerCache:
-    """All chunks of the one and the last chunk of the other."""
-    from dataclasses import replace
-
-    per_latent = grown.layers[0].video[0].shape[1] // len(grown.positions)
-    layers = []
-    for old, new in zip(grown.layers, newest.layers, strict=True):
-        video = tuple(torch.cat([o, n[:, -per_latent:]], 1) for o, n in zip(old.video, new.video, strict=True))
-        motion = old.motion
-        if motion is not None and new.motion is not None:
-            motion = tuple(torch.cat([o, n[:, -2:]], 1) for o, n in zip(motion, new.motion, strict=True))
-        layers.append(replace(old, video=video, motion=motion))
-    return TransformerCache((*grown.positions, newest.positions[-1]), grown.text_mask, tuple(layers))
 
 
 @torch.no_grad()

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from egotwin_sim.motion import Motion, Skeleton, encode
 from egotwin_sim.pipelines import StreamPipeline
 from egotwin_sim.pipelines.reference import ReferenceStream
-from tests.tiny import SIZE, TOKEN_CHANNELS, tiny_pipeline
+from tests.tiny import SIZE, TOKEN_CHANNELS, standing, tiny_pipeline
 
 
 def pipeline_with(sink: int, window: int) -> StreamPipeline:
@@ -19,13 +18,6 @@ def pipeline_with(sink: int, window: int) -> StreamPipeline:
     pipeline.config = replace(pipeline.config, sink=sink)
     pipeline.precision = "fp32"
     return pipeline
-
-
-def standing() -> np.ndarray:
-    skeleton = Skeleton.default()
-    quat = np.zeros((1, skeleton.num_joints, 4), np.float32)
-    quat[..., 0] = 1
-    return encode(Motion(np.array([[0, 0, skeleton.rest_root_height]], np.float32), quat, skeleton))[0]
 
 
 @pytest.mark.parametrize(("sink", "window"), [(1, 1), (1, 3), (2, 2)])

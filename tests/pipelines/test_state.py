@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from egotwin_sim.errors import UserError
-from egotwin_sim.motion import Motion, Skeleton, encode
 from egotwin_sim.pipelines import DreamState, StreamPipeline
 from egotwin_sim.pipelines.stream import Stream
-from tests.tiny import SIZE, TOKEN_CHANNELS, tiny_pipeline
+from tests.tiny import SIZE, TOKEN_CHANNELS, standing, tiny_pipeline
 
 GOALS = ("walk to the red box", "open the door", "turn left and look around")
 
@@ -22,13 +21,6 @@ def pipeline() -> StreamPipeline:
     pipeline = tiny_pipeline()
     pipeline.precision = "fp32"
     return pipeline
-
-
-def standing() -> np.ndarray:
-    skeleton = Skeleton.default()
-    quat = np.zeros((1, skeleton.num_joints, 4), np.float32)
-    quat[..., 0] = 1
-    return encode(Motion(np.array([[0, 0, skeleton.rest_root_height]], np.float32), quat, skeleton))[0]
 
 
 def frame(row: int) -> np.ndarray:

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from egotwin_sim.errors import UserError
-from egotwin_sim.motion import Motion, Skeleton, encode
 from egotwin_sim.pipelines import StreamPipeline
-from tests.tiny import SIZE, TOKEN_CHANNELS, tiny_pipeline
+from tests.tiny import SIZE, TOKEN_CHANNELS, standing, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +26,7 @@ def frame() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def pose() -> np.ndarray:
-    skeleton = Skeleton.default()
-    quat = np.zeros((1, skeleton.num_joints, 4), np.float32)
-    quat[..., 0] = 1
-    return encode(Motion(np.array([[0, 0, skeleton.rest_root_height]], np.float32), quat, skeleton))[0]
+    return standing()
 
 
 def tokens(steps: int) -> np.ndarray:

@@ -11,16 +11,12 @@ from torch import Tensor
 
 from egotwin_sim.data import LeRobotReader
 from egotwin_sim.models.depth import DepthNet, depth_to_unit, unit_to_depth
+from egotwin_sim.models.images import image_to_unit, unit_to_image
 from egotwin_sim.models.video_vae import FRAMES_PER_LATENT, VideoVAE
 from egotwin_sim.models.view_memory import vertical_field_of_view
 from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices
 
 VALIDATION_CLIPS = 48
-
-
-def image_to_unit(video: Tensor) -> Tensor:
-    """Uint8 to [-1, 1]."""
-    return video.float() / 127.5 - 1
 
 
 class DepthFrames:
@@ -38,8 +34,8 @@ class DepthFrames:
             true = torch.from_numpy(reader.frames(clip, start, stop)).permute(0, 3, 1, 2)
             with torch.no_grad(), torch.autocast(vae.device.type, torch.bfloat16):
                 latent = vae.encode_chunks(image_to_unit(true).transpose(0, 1)[None].to(vae.device))
-                decoded = vae.decode(latent[:, :, None])[0][0, 0].float().clamp(-1, 1).transpose(0, 1).cpu()
-            coded = ((decoded + 1) * 127.5).round().byte()
+                decoded = vae.decode(latent[:, :, None])[0][0, 0].float().transpose(0, 1).cpu()
+            coded = unit_to_image(decoded)
             frames.append(torch.where((torch.arange(FRAMES_PER_LATENT) % 2 == 0)[:, None, None, None], true, coded))
             depth.append(torch.from_numpy(reader.depth(clip, start, stop)).half())
             poses.append(torch.from_numpy(reader.motion(clip, start, stop).T_world_head()[:: reader.motion_per_frame]))

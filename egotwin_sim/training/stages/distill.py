@@ -15,6 +15,7 @@ from egotwin_sim.diffusion.schedule import NoiseSchedule
 from egotwin_sim.metrics.image import psnr
 from egotwin_sim.metrics.sharpness import sharpness_ratio
 from egotwin_sim.models.depth import DepthNet
+from egotwin_sim.models.images import image_to_unit, unit_to_image
 from egotwin_sim.models.motion_vae import MotionVAE
 from egotwin_sim.models.text_encoder import load_text_encoder
 from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
@@ -111,7 +112,7 @@ def distill_loss(
     noise = torch.randn(_noise_shape(rollout), generator=generator, device=device)
     rolled = roll_out(transformer, schedule, view, rollout, window, steps, noise)
     dreamt = torch.cat([part.picture for part in rolled], dim=2)
-    true = (rollout["frames"][:, 1:].float() / 127.5 - 1).transpose(1, 2)
+    true = image_to_unit(rollout["frames"][:, 1:]).transpose(1, 2)
     colour, edges = (dreamt - true).abs().mean(), gradient_distance(dreamt, true)
     steepness, distribution = steepness_distance(dreamt, true), edge_distribution_distance(dreamt, true)
     latent = torch.stack([(part.clean - part.true_clean).square().mean() for part in rolled]).mean()
@@ -153,7 +154,7 @@ def dream_quality(
     figures = {}
     for horizon in HORIZONS:
         chunk = min(count, max(1, round(2 * horizon)))
-        dreamt = ((rolled[chunk - 1].picture[:, :, -1].clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+        dreamt = unit_to_image(rolled[chunk - 1].picture[:, :, -1]).cpu()
         true = batch["frames"][:, FRAMES_PER_LATENT * chunk].cpu()
         pictures = [x.permute(0, 2, 3, 1).numpy() for x in (true, dreamt)]
         figures[f"psnr_db_{horizon:g}s"] = float(np.mean(psnr(*pictures)))

@@ -14,10 +14,11 @@ from egotwin_sim.data import LeRobotReader
 from egotwin_sim.metrics.sharpness import sharpness_ratio
 from egotwin_sim.models.checkpoint import load_whole
 from egotwin_sim.models.depth import DepthNet
+from egotwin_sim.models.images import image_to_unit, unit_to_image
 from egotwin_sim.models.video_vae import FRAMES_PER_LATENT, VideoVAE, join_chunks
 from egotwin_sim.training.config import build, section
 from egotwin_sim.training.pictures import gradient_distance, steepness_distance
-from egotwin_sim.training.stages.depth import image_to_unit, train_depth
+from egotwin_sim.training.stages.depth import train_depth
 from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices
 
 HELD_OUT = 16  # clips, from all over the validation split
@@ -91,11 +92,11 @@ def reconstruction_quality(vae: VideoVAE, reader: LeRobotReader, clips: np.ndarr
         frames = reader.frames(int(clip))
         video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None]
         with torch.autocast("cpu", torch.bfloat16):
-            decoded = join_chunks(vae.decode(vae.encode(image_to_unit(video)))[0]).float().clamp(-1, 1)
-        coded = ((decoded + 1) * 127.5).round()
-        error = coded - video.float()
+            decoded = join_chunks(vae.decode(vae.encode(image_to_unit(video)))[0]).float()
+        coded = unit_to_image(decoded)
+        error = coded.float() - video.float()
         psnr.append(float((10 * torch.log10(255**2 / error.square().mean(dim=(1, 3, 4)))).mean()))
-        sharpness.append(sharpness_ratio(frames, coded[0].permute(1, 2, 3, 0).byte().numpy()))
+        sharpness.append(sharpness_ratio(frames, coded[0].permute(1, 2, 3, 0).numpy()))
     return {"psnr_db": float(np.mean(psnr)), "sharpness": float(np.mean(sharpness))}
 
 
