@@ -103,15 +103,22 @@ def rays(height: int, width: int, fovy: float) -> Tensor:
 
 def body_mask(depth: Tensor, joints_head: Tensor, names: tuple[str, ...], fovy: float) -> Tensor:
     """Which pixels (B, H, W) of a depth picture show one's own body, whose joints (B, J, 3) are in the head frame."""
-    height, width = depth.shape[-2:]
-    rotation = torch.tensor(R_HEAD_CAMERA, dtype=depth.dtype)
+    batch, height, width = depth.shape
+    rotation = torch.tensor(R_HEAD_CAMERA).to(depth)
+    segments = body_segments(joints_head, names, hand=True)
+    start, end = (torch.stack(each, dim=1) for each in zip(*segments, strict=True))  # (B, bones, 3)
     with torch.autocast(depth.device.type, enabled=False):
-        points = (rays(height, width, fovy).to(depth) * depth[..., None]) @ rotation.T.to(depth)
-    mask = torch.zeros_like(depth, dtype=torch.bool)
-    points = points.flatten(1, 2)
-    for start, end in body_segments(joints_head, names, hand=True):
-        mask |= (segment_distance(points, start[:, None], end[:, None]) < BODY_RADIUS).view_as(mask)
-    return mask
+        directions = rotation @ rays(height, width, fovy).to(depth).flatten(0, 1).T
+        points = directions * depth.view(batch, 1, -1)
+        axis = end - start
+        length = axis.square().sum(-1, keepdim=True).clamp_min(1e-8)
+        # |p - s - t a|^2 with t = (p - s) a / |a|^2 in [0, 1], multiplied out: products instead of differences.
+        along = torch.baddbmm(-(start * axis).sum(-1, keepdim=True), axis, points)
+        share = (along / length).clamp_(0, 1)
+        distance = torch.baddbmm(start.square().sum(-1, keepdim=True), start, points, alpha=-2)
+        distance += points.square().sum(1, keepdim=True)
+        distance += share * (share * length - 2 * along)
+        return (distance < BODY_RADIUS**2).any(1).view_as(depth)
 
 
 def body_segments(joints: Tensor, names: tuple[str, ...], hand: bool) -> list[tuple[Tensor, Tensor]]:
@@ -193,76 +200,85 @@ def render(memory: ViewMemory, T_world_head: Tensor, fovy: float) -> tuple[Tenso
 
 def _render(memory: ViewMemory, T_world_head: Tensor, fovy: float) -> tuple[Tensor, Tensor]:
     batch, views, _, height, width = memory.frames.shape
-    poses = T_world_head.shape[1]
+    poses, sources, pixels = T_world_head.shape[1], batch * views, height * width
+    focal = height / (2 * math.tan(fovy / 2))
     rotation = torch.eye(4, dtype=memory.depth.dtype, device=memory.depth.device)
     rotation[:3, :3] = torch.tensor(R_HEAD_CAMERA)
     source_pose = memory.T_world_head.to(rotation) @ rotation
     target_pose = T_world_head.to(rotation) @ rotation
-    # (B, S, N): remembered optical frame to new optical frame, and back
-    forward = torch.linalg.inv(target_pose)[:, None] @ source_pose[:, :, None]
-    backward = torch.linalg.inv(forward)
-    n = batch * views * poses
-    forward, backward = forward.reshape(n, 4, 4), backward.reshape(n, 4, 4)
+    # (B * S, N): remembered optical frame to new optical frame, and back
+    forward = (torch.linalg.inv(target_pose)[:, None] @ source_pose[:, :, None]).flatten(0, 1)
+    backward = torch.linalg.inv(forward).flatten(0, 1)
+    depth, valid = memory.depth.flatten(0, 1), memory.valid.flatten(0, 1)
+    # Coordinates in rows and pixels in columns: every coordinate of all pixels lies together.
+    directions = rays(height, width, fovy).to(depth).flatten(0, 1).T.contiguous()
+    remembered = directions * depth.view(sources, 1, pixels)
+    turns, moves = forward[..., :3, :3].flatten(1, 2), forward[..., :3, 3:].flatten(1, 2)
+    points = torch.baddbmm(moves, turns, remembered).view(sources, poses, 3, pixels)
+    coarse = _splat(points, valid, fovy)
 
-    def repeated(x: Tensor) -> Tensor:
-        return x[:, :, None].expand(-1, -1, poses, *x.shape[2:]).reshape(n, *x.shape[2:])
-
-    depth, valid = repeated(memory.depth), repeated(memory.valid)
-    directions = rays(height, width, fovy).to(depth)
-    coarse = _splat(depth, valid, directions, forward, fovy)
-
-    target_depth = F.interpolate(coarse[:, None], size=(height, width), mode="nearest")[:, 0]
+    target_depth = F.interpolate(coarse, size=(height, width), mode="nearest").view(-1, 1, pixels)
     known = torch.isfinite(target_depth)
-    target_depth = torch.where(known, target_depth, torch.ones_like(target_depth))
-    points = (directions.reshape(1, -1, 3) * target_depth.reshape(n, -1, 1)) @ backward[:, :3, :3].transpose(1, 2)
-    points = points + backward[:, None, :3, 3]
-    z = points[..., 2].clamp_min(1e-3)
-    focal = height / (2 * math.tan(fovy / 2))
-    grid = points[..., :2] / z[..., None] * torch.tensor([2 * focal / width, 2 * focal / height]).to(z)
-    grid = grid.reshape(n, height, width, 2)
-    looked_up = torch.cat([repeated(memory.frames), depth[:, None], valid[:, None].to(depth)], dim=1)
-    sampled = F.grid_sample(looked_up, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    seen_depth, seen_valid = sampled[:, 3], sampled[:, 4]
-    z = z.reshape(n, height, width)
-    mask = known & (points[..., 2].reshape(n, height, width) > 0.05) & (seen_valid > 0.9)
-    mask &= (seen_depth - z).abs() < DEPTH_TOLERANCE * z
-    mask_float = mask.to(depth)[:, None]
-    frames = _fill(sampled[:, :3] * mask_float, mask_float)
+    target_depth.masked_fill_(~known, 1.0)
+    seen_from = torch.baddbmm(backward[:, :3, 3:], backward[:, :3, :3], directions * target_depth)
+    z = seen_from[:, 2]
+    ahead = z > 0.05
+    inverse = z.clamp(min=1e-3).reciprocal()
+    grid = seen_from.new_empty(sources * poses, pixels, 2)
+    torch.mul(seen_from[:, 0], inverse * (2 * focal / width), out=grid[..., 0])
+    torch.mul(seen_from[:, 1], inverse * (2 * focal / height), out=grid[..., 1])
+    looked_up = torch.cat([memory.frames.flatten(0, 1), depth[:, None], valid[:, None].to(depth)], dim=1)
+    sampled = F.grid_sample(
+        looked_up, grid.view(sources, -1, width, 2), mode="bilinear", padding_mode="zeros", align_corners=False
+    ).unflatten(2, (poses, height))
+    z = z.view(sources, poses, height, width)
+    mask = (known[:, 0] & ahead).view(z.shape) & (sampled[:, 4] > 0.9)
+    mask &= (sampled[:, 3] - z).abs_() < DEPTH_TOLERANCE * z
+    mask_float = mask.to(depth)[:, :, None]
+    frames = _fill((sampled[:, :3].transpose(1, 2) * mask_float).flatten(0, 1), mask_float.flatten(0, 1))
     shape = (batch, views, poses)
-    return frames.unflatten(0, shape), mask_float[:, 0].unflatten(0, shape)
+    return frames.view(*shape, 3, height, width), mask_float.view(*shape, height, width)
 
 
-def _splat(depth: Tensor, valid: Tensor, directions: Tensor, forward: Tensor, fovy: float) -> Tensor:
-    """Nearest projected depth (n, H/2, W/2) of the remembered points in the new views; inf where nothing falls."""
-    n, height, width = depth.shape
+def _splat(points: Tensor, valid: Tensor, fovy: float) -> Tensor:
+    """Nearest projected depth of remembered points in new views; inf where nothing falls.
+
+    Args:
+        points: (n, N, 3, H * W), each source's points in the optical frames of N new views.
+        valid: bool (n, H, W).
+        fovy: vertical field of view, radians.
+
+    Returns:
+        (n, N, H/2, W/2).
+    """
+    (n, poses, _, pixels), (height, width) = points.shape, valid.shape[-2:]
     h, w = height // 2, width // 2
-    points = (directions * depth[..., None]).flatten(1, 2) @ forward[:, :3, :3].transpose(1, 2) + forward[
-        :, None, :3, 3
-    ]
-    z = points[..., 2]
+    x, y, z = points.unbind(2)
     focal = h / (2 * math.tan(fovy / 2))
-    inverse = focal / z.clamp_min(1e-3)
-    u = (points[..., 0] * inverse + w / 2).floor().long()
-    v = (points[..., 1] * inverse + h / 2).floor().long()
-    inside = (u >= 0) & (u < w) & (v >= 0) & (v < h) & (z > 0.05) & valid.flatten(1)
-    cell = torch.where(inside, v * w + u, h * w)
-    buffer = torch.full((n, h * w + 1), torch.inf, dtype=depth.dtype, device=depth.device)
-    buffer.scatter_reduce_(1, cell, z, "amin")
-    coarse = buffer[:, :-1].reshape(n, 1, h, w)
+    inverse = z.clamp(min=1e-3).reciprocal_().mul_(focal)
+    u, v = (x * inverse).add_(w / 2).floor_(), (y * inverse).add_(h / 2).floor_()
+    inside = (u >= 0) & (u < w) & (v >= 0) & (v < h) & (z > 0.05) & valid.view(n, 1, pixels)
+    cell = torch.where(inside, v.mul_(w).add_(u), h * w).long()
+    buffer = torch.full((n * poses, h * w + 1), torch.inf, dtype=z.dtype, device=z.device)
+    buffer.scatter_reduce_(1, cell.flatten(0, 1), z.flatten(0, 1), "amin")
+    coarse = buffer[:, :-1].reshape(n * poses, 1, h, w)
     for _ in range(2):  # close gaps that magnification opens, up to two cells
         nearest = -F.max_pool2d(-coarse, 3, stride=1, padding=1)
         coarse = torch.where(torch.isfinite(coarse), coarse, nearest)
-    return coarse[:, 0]
+    return coarse.view(n, poses, h, w)
 
 
 def _fill(frames: Tensor, mask: Tensor) -> Tensor:
     """Give the holes of frames (n, 3, H, W), already multiplied by the mask (n, 1, H, W), the mean around them."""
-    filled, weight = frames, mask
-    for cells in (16, 4, 1):  # nearer pixels first, at last the whole picture's mean
-        small, small_weight = (F.adaptive_avg_pool2d(x, cells) for x in (frames, mask))
-        have = (small_weight > 1e-3).to(frames)
-        around = small / small_weight.clamp_min(1e-4) * have
-        up, up_weight = (F.interpolate(x, size=frames.shape[-2:], mode="nearest") for x in (around, have))
-        take = (1 - weight) * up_weight
-        filled, weight = filled + take * up, weight + take
-    return filled
+    small = F.adaptive_avg_pool2d(torch.cat([frames, mask], dim=1), 16)
+    around: Tensor | None = None
+    for cells in (1, 4, 16):  # the whole picture's mean, and what is nearer where there is something
+        colour, weight = F.adaptive_avg_pool2d(small, cells).split([3, 1], dim=1)
+        mean = colour / weight.clamp_min(1e-4)
+        have = weight > 1e-3
+        if around is None:
+            around = mean * have
+        else:
+            around = torch.where(have, mean, F.interpolate(around, size=(cells, cells), mode="nearest"))
+    assert around is not None
+    return torch.addcmul(frames, 1 - mask, F.interpolate(around, size=frames.shape[-2:], mode="nearest"))
