@@ -36,9 +36,7 @@ class Visibility:
         """From a bool mask (rows, columns); a block lies between two neighbours of `bounds`."""
         blocks: tuple[Block, ...] = ()
         if mask.shape[1] <= BLOCKED_UP_TO:
-            last = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1).tolist()
-            spans = [span for span in zip(bounds, bounds[1:], strict=False) if span[0] < span[1]]
-            blocks = tuple((start, stop, max(last[start:stop])) for start, stop in spans)
+            blocks = blocks_of(mask, bounds)
         whole = bool(mask.all())
         bias = torch.zeros(1, 1, dtype=dtype, device=mask.device).expand(mask.shape) if whole else as_bias(mask, dtype)
         return cls(bias[None, None], whole, blocks)
@@ -57,6 +55,13 @@ class Visibility:
             own = torch.arange(n, device=bias.device)
             bias[:, :, own, own] = 0
         return replace(self, bias=bias, whole=False)
+
+
+def blocks_of(mask: Tensor, bounds: list[int]) -> tuple[Block, ...]:
+    """The blocks of a bool mask (rows, columns), each between two neighbours of `bounds`."""
+    last = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1).tolist()
+    spans = [span for span in zip(bounds, bounds[1:], strict=False) if span[0] < span[1]]
+    return tuple((start, stop, max(last[start:stop])) for start, stop in spans)
 
 
 def as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -78,6 +83,22 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, seen: Visibility)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2)
 
 
+def block_attention(query: Tensor, key: Tensor, value: Tensor, seen: Visibility) -> tuple[Tensor, list[Tensor]]:
+    """Attention by matrix products, (B, heads, rows, D) over (B, heads, columns, D), and each block's weights."""
+    batch, heads, rows, width = query.shape
+    q, k, v = (x.reshape(batch * heads, -1, width) for x in (query, key, value))
+    out, weights = torch.empty_like(q), []
+    with torch.autocast(query.device.type, enabled=False):
+        q = q * width**-0.5
+        for start, stop, columns in seen.blocks:
+            scores = torch.bmm(q[:, start:stop], k[:, :columns].transpose(1, 2))
+            if not seen.whole:
+                scores.view(batch, heads, stop - start, columns).add_(seen.bias[:, :, start:stop, :columns])
+            weights.append(torch.softmax(scores, dim=-1))
+            out[:, start:stop] = torch.bmm(weights[-1], v[:, :columns])
+    return out.view(batch, heads, rows, width), weights
+
+
 class BlockedAttention(torch.autograd.Function):
     """Attention by matrix products, a block of rows at a time over the columns that the block sees.
 
@@ -88,21 +109,12 @@ class BlockedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, seen: Visibility) -> Tensor:
         """As `attend`."""
-        batch, rows, heads, width = query.shape
-        scale = width**-0.5
-        q, k, v = (x.transpose(1, 2).reshape(batch * heads, -1, width) for x in (query, key, value))
-        out = torch.empty_like(q)
-        weights = []
-        with torch.autocast("cpu", enabled=False):
-            for start, stop, columns in seen.blocks:
-                scores = torch.bmm(q[:, start:stop], k[:, :columns].transpose(1, 2)).mul_(scale)
-                if not seen.whole:
-                    scores.view(batch, heads, stop - start, columns).add_(seen.bias[:, :, start:stop, :columns])
-                weights.append(torch.softmax(scores, dim=-1))
-                out[:, start:stop] = torch.bmm(weights[-1], v[:, :columns])
-        ctx.save_for_backward(q, k, v, out, *weights)
-        ctx.blocks, ctx.heads, ctx.scale = seen.blocks, heads, scale
-        return out.view(batch, heads, rows, width).transpose(1, 2)
+        q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
+        by_head = [x.unflatten(0, query.shape[::2]) for x in (q, k, v)]
+        out, weights = block_attention(by_head[0], by_head[1], by_head[2], seen)
+        ctx.save_for_backward(q, k, v, out.flatten(0, 1), *weights)
+        ctx.blocks, ctx.heads, ctx.scale = seen.blocks, query.shape[2], query.shape[-1] ** -0.5
+        return out.transpose(1, 2)
 
     @staticmethod
     @once_differentiable

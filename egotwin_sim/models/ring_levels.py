@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from egotwin_sim.models.attention import Visibility
-from egotwin_sim.models.transformer_layers import Level
 
 SINK_TOKENS, CHUNK_TOKENS = 1, 2  # motion tokens of chunk 0, and of every other chunk
+
+
+@dataclass(frozen=True)
+class Level:
+    """What the lower layers, or the upper ones, share: over ``[text | motion | video]``, or ``[text | video]``.
+
+    Attributes:
+        seen: what the new tokens (rows) see of cached and new ones (columns).
+        query_turn: cosines and signed sines (rows, 1, head_dim), or None without rotary positions.
+        key_turn: likewise for the columns.
+    """
+
+    seen: Visibility
+    query_turn: tuple[Tensor, Tensor] | None
+    key_turn: tuple[Tensor, Tensor] | None
 
 
 def ring_columns(filled: int, sink: int, window: int, num_text: int, per_latent: int, motion: bool) -> Tensor:

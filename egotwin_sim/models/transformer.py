@@ -28,10 +28,11 @@ from egotwin_sim.errors import UserError
 from egotwin_sim.models.attention import Visibility
 from egotwin_sim.models.checkpoint import load_whole
 from egotwin_sim.models.interaction_mask import interaction_mask, motion_chunks
-from egotwin_sim.models.ring_levels import choose_rows, ring_level
+from egotwin_sim.models.ring_keys import NewLevel, RingKeys
+from egotwin_sim.models.ring_levels import Level, choose_rows, ring_level
 from egotwin_sim.models.rotary import motion_rotary, motion_times, signed_sines, video_rotary
 from egotwin_sim.models.transformer_cache import LayerCache, RingCache, TransformerCache
-from egotwin_sim.models.transformer_layers import Branch, Level, Times, Tokens, apply_layer
+from egotwin_sim.models.transformer_layers import Branch, Times, Tokens, apply_layer
 
 TABLES_KEPT = 16
 """Masks and position tables that a model keeps; a stream needs a handful, training one for each kind of window."""
@@ -49,7 +50,7 @@ class EgoTwinTransformerOutput(BaseOutput):
 
     video: Tensor | None
     motion: Tensor | None
-    cache: TransformerCache | RingCache | None = None
+    cache: TransformerCache | RingCache | RingKeys | None = None
 
 
 @dataclass(frozen=True)
@@ -341,7 +342,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         rotary_positions: Sequence[float] | Tensor | None = None,
         interaction: bool = True,
         temporal: str = "bidirectional",
-        cache: TransformerCache | RingCache | None = None,
+        cache: TransformerCache | RingCache | RingKeys | None = None,
         return_cache: bool = False,
         motion_only: bool = False,
         return_dict: bool = True,
@@ -367,7 +368,8 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
                 positions are relative to the window.
             interaction: whether video and motion see each other by the interaction mask only.
             temporal: "bidirectional" or "causal".
-            cache: text and earlier chunks, from `return_cache`; with a `RingCache` the call takes one new chunk.
+            cache: text and earlier chunks, from `return_cache`; with a `RingCache` the call takes one new chunk. Where
+                the same chunk takes several calls, `ready` does part of their work once.
             return_cache: whether the output carries the cache with these chunks in it.
             motion_only: leave out the layers above the motion branch, and predict no video.
             return_dict: an `EgoTwinTransformerOutput` rather than the tuple of video and motion.
@@ -377,14 +379,17 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         """
         if motion_only and (motion is None or return_cache):
             raise UserError("motion_only was given without motion, or with return_cache: it stops half-way up")
-        window = self._window(video, text, motion, latent_positions, rotary_positions, cache, text_mask, temporal)
+        known = cache.ring if isinstance(cache, RingKeys) else cache
+        window = self._window(video, text, motion, latent_positions, rotary_positions, known, text_mask, temporal)
         if image_rotary_emb is not None and cache is not None:
             raise UserError("image_rotary_emb was given with a cache: give rotary_positions instead")
         batch, device = window.batch, self.motion_embed.weight.device
-        autocast = torch.is_autocast_enabled(device.type)
-        dtype = torch.get_autocast_dtype(device.type) if autocast else self.motion_embed.weight.dtype
-        if isinstance(cache, RingCache):
-            levels = self._ring_levels(window, cache, interaction, dtype, device)
+        dtype = self._product_dtype()
+        levels: tuple[Level | NewLevel, Level | NewLevel]
+        if isinstance(cache, RingKeys):
+            levels = cache.levels
+        elif isinstance(known, RingCache):
+            levels = self._ring_levels(window, known, interaction, dtype, device)
         else:
             levels = self._levels(window, interaction, temporal, image_rotary_emb, dtype, device)
         times = self._embed_times(window, video_timestep, motion_timestep, temporal, device)
@@ -419,11 +424,38 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         if not return_dict:
             return video_out, motion_out
         kept: TransformerCache | RingCache | None = None
-        if return_cache and isinstance(cache, RingCache):
+        if return_cache and isinstance(cache, RingCache | RingKeys):
             kept = cache.push(layers)
         elif return_cache:
             kept = TransformerCache(window.positions, window.text_mask, tuple(layers))
         return EgoTwinTransformerOutput(video=video_out, motion=motion_out, cache=kept)
+
+    def ready(self, cache: RingCache, size: tuple[int, int] | None = None, *, interaction: bool = True) -> RingKeys:
+        """A ring's keys turned and joined once, as the ``cache`` of all calls for the chunk that comes next.
+
+        They are for one chunk of one stream, and for one call at a time: each call writes its own keys behind them.
+
+        Args:
+            cache: text and earlier chunks.
+            size: height and width of the latents; the configuration's if None.
+            interaction: as for the calls.
+        """
+        p, (height, width) = self.config.patch_size, size or (self.config.sample_height, self.config.sample_width)
+        positions = (*cache.positions, cache.slots)
+        times = tuple(float(position) for position in positions)
+        num_text, grid = cache.layers[0].text[0].shape[1], (height // p, width // p)
+        window = _Window(
+            len(cache.filled), cache.slots, positions, times, grid, True, True, num_text, cache.text_mask
+        )  # fmt: skip
+        levels = self._ring_levels(window, cache, interaction, self._product_dtype(), cache.filled.device)
+        return RingKeys.of(cache, levels)
+
+    def _product_dtype(self) -> torch.dtype:
+        """What products are computed in."""
+        kind = self.motion_embed.weight.device.type
+        if torch.is_autocast_enabled(kind):
+            return torch.get_autocast_dtype(kind)
+        return self.motion_embed.weight.dtype
 
     def _window(
         self,

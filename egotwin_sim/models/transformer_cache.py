@@ -16,6 +16,13 @@ Pair = tuple[Tensor, Tensor]
 """Keys and values, each (B, tokens, heads, head_dim), not yet turned by their position."""
 
 
+def longer(first: Pair | None, second: Pair) -> Pair:
+    """The second pair's tokens after those of the first, if there is one."""
+    if first is None:
+        return second
+    return torch.cat([first[0], second[0]], dim=1), torch.cat([first[1], second[1]], dim=1)
+
+
 @dataclass(frozen=True)
 class LayerCache:
     """Keys and values of one layer, by modality; motion is None in the layers above the motion branch."""

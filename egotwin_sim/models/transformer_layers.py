@@ -10,9 +10,11 @@ from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from egotwin_sim.models.attention import Visibility, attend
+from egotwin_sim.models.attention import attend
+from egotwin_sim.models.ring_keys import NewLevel, ReadyKeys
+from egotwin_sim.models.ring_levels import Level
 from egotwin_sim.models.rotary import rotate
-from egotwin_sim.models.transformer_cache import LayerCache, Pair
+from egotwin_sim.models.transformer_cache import LayerCache, Pair, longer
 
 VIDEO, TEXT = 0, 1
 """Order of the experts in CogVideoX's modulation."""
@@ -34,21 +36,6 @@ class Times:
     text: Tensor
     motion: Tensor
     video: Tensor
-
-
-@dataclass(frozen=True)
-class Level:
-    """What the lower layers, or the upper ones, share: over ``[text | motion | video]``, or ``[text | video]``.
-
-    Attributes:
-        seen: what the new tokens (rows) see of cached and new ones (columns).
-        query_turn: cosines and signed sines (rows, 1, head_dim), or None without rotary positions.
-        key_turn: likewise for the columns.
-    """
-
-    seen: Visibility
-    query_turn: tuple[Tensor, Tensor] | None
-    key_turn: tuple[Tensor, Tensor] | None
 
 
 class ExpertNorm(nn.Module):
@@ -131,7 +118,12 @@ class Branch(nn.Module):
 
 
 def apply_layer(
-    shared: Branch, own: Branch | None, tokens: Tokens, times: Times, level: Level, past: LayerCache | None
+    shared: Branch,
+    own: Branch | None,
+    tokens: Tokens,
+    times: Times,
+    level: Level | NewLevel,
+    past: LayerCache | ReadyKeys | None,
 ) -> tuple[Tokens, LayerCache]:
     """Apply one layer.
 
@@ -144,7 +136,8 @@ def apply_layer(
         past: keys and values of what was seen before, in this layer.
 
     Returns:
-        The tokens after the layer, and the keys and values of all that was seen.
+        The tokens after the layer, and the keys and values of all that was seen, or of the new tokens alone where the
+        past was made ready.
     """
     num_text = tokens.text.shape[1]
     num_motion = tokens.motion.shape[1] if own is not None else 0
@@ -158,18 +151,21 @@ def apply_layer(
         motion_query, *motion_keys = own.attn1(motion_joint)
         motion_pair = (motion_keys[0], motion_keys[1])
         query = torch.cat([query[:, :num_text], motion_query, query[:, num_text:]], dim=1)
-    if past is not None:
-        text_pair, motion_pair, video_pair = (
-            past.text,
-            _longer(past.motion, motion_pair),
-            _append(past.video, video_pair),
-        )
-    if own is not None or past is not None:
-        pairs = [text_pair, video_pair] if motion_pair is None else [text_pair, motion_pair, video_pair]
-        key, value = (torch.cat([pair[i] for pair in pairs], dim=1) for i in (0, 1))
-    if level.query_turn is not None and level.key_turn is not None:
-        query, key = rotate(query, *level.query_turn), rotate(key, *level.key_turn)
-    attended = attend(query, key, value, level.seen)
+    if isinstance(past, ReadyKeys):
+        assert isinstance(level, NewLevel)
+        key, value = longer(motion_pair, video_pair)
+        attended = past.attend(rotate(query, *level.turn), rotate(key, *level.turn), value, level.seen)
+    else:
+        assert isinstance(level, Level)
+        if past is not None:
+            text_pair, video_pair = past.text, longer(past.video, video_pair)
+            motion_pair = past.motion if motion_pair is None else longer(past.motion, motion_pair)
+        if own is not None or past is not None:
+            pairs = [text_pair, video_pair] if motion_pair is None else [text_pair, motion_pair, video_pair]
+            key, value = (torch.cat([pair[i] for pair in pairs], dim=1) for i in (0, 1))
+        if level.query_turn is not None and level.key_turn is not None:
+            query, key = rotate(query, *level.query_turn), rotate(key, *level.key_turn)
+        attended = attend(query, key, value, level.seen)
 
     motion = tokens.motion
     if own is not None:
@@ -202,11 +198,3 @@ def _changed(tokens: Tokens, gates: list[Tensor | None], change: Tensor) -> Toke
     text = tokens.text if gates[0] is None else add_gated(tokens.text, gates[0], change[:, :num_text])
     video = tokens.video if gates[1] is None else add_gated(tokens.video, gates[1], change[:, num_text:])
     return Tokens(text, tokens.motion, video)
-
-
-def _append(first: Pair, second: Pair) -> Pair:
-    return torch.cat([first[0], second[0]], dim=1), torch.cat([first[1], second[1]], dim=1)
-
-
-def _longer(first: Pair | None, second: Pair | None) -> Pair | None:
-    return second if first is None else first if second is None else _append(first, second)

@@ -21,6 +21,7 @@ from egotwin_sim.diffusion.sampler import ddim_step, trailing_timesteps
 from egotwin_sim.errors import UserError
 from egotwin_sim.models.checkpoint import fingerprint
 from egotwin_sim.models.images import unit_to_image
+from egotwin_sim.models.ring_keys import RingKeys
 from egotwin_sim.models.transformer import EgoTwinTransformerOutput
 from egotwin_sim.models.transformer_cache import Pair, RingCache, TransformerCache, join, with_text
 from egotwin_sim.models.video_vae import DecoderCache
@@ -57,6 +58,7 @@ class Generated:
         bodies: B body states after the chunk.
         world_motion: B motions of 8 frames in the frame of the episode's start.
         finite: bool (B,); a row that is not has no usable result.
+        keys: those of the state before, ready for the pass that remembers the chunk.
     """
 
     frames: Tensor
@@ -69,6 +71,7 @@ class Generated:
     bodies: tuple[BodyState, ...]
     world_motion: tuple[Motion, ...]
     finite: Tensor
+    keys: RingKeys | None = None
 
     def row(self, row: int) -> Generated:
         """One dream's part, as a batch of one."""
@@ -243,8 +246,8 @@ class StreamPipeline(Pipeline):
                     for row in range(len(state))
                 ]
             )
-        known = state.cache if cache is None else cache
-        tokens = self._dream_body(state, known) if given is None else given
+        tokens = self._dream_body(state, cache) if given is None else given
+        known = self._ready(state.cache) if cache is None else cache
         moves = [self._move(state, row, tokens) for row in range(len(state))]
         bodies, motions, features, fine = zip(*moves, strict=True)
         moved = torch.tensor(fine, device=self.device)
@@ -258,8 +261,9 @@ class StreamPipeline(Pipeline):
         last = np.stack([part[-1] for part in features])
         view = self._view(newest, self._joints(last), poses[:, -1])
         frames = unit_to_image(picture.nan_to_num()).permute(0, 2, 3, 4, 1)
+        keys = known if isinstance(known, RingKeys) else None
         return Generated(
-            frames, np.stack(features), poses, tokens, inputs, view, decoder, bodies, motions, finite
+            frames, np.stack(features), poses, tokens, inputs, view, decoder, bodies, motions, finite, keys
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -268,10 +272,13 @@ class StreamPipeline(Pipeline):
         if self._row_by_row and len(state) > 1:
             return DreamState.join([self.finalize(state.rows([row]), chunk.row(row)) for row in range(len(state))])
         zeros = torch.zeros(len(state), 2, device=self.device)
+        # A goal may have changed since.
+        current = chunk.keys is not None and chunk.keys.ring is state.cache
+        keys = chunk.keys if current else self._ready(state.cache)
         with self._autocast():
             cache = self.transformer(
                 chunk.inputs, None, zeros[:, :1], chunk.motion_tokens, zeros,
-                temporal="causal", cache=state.cache, return_cache=True,
+                temporal="causal", cache=keys, return_cache=True,
             ).cache  # fmt: skip
         after = replace(
             state,
@@ -354,7 +361,7 @@ class StreamPipeline(Pipeline):
 
     def _velocities(
         self,
-        cache: RingCache | TransformerCache,
+        cache: RingKeys | TransformerCache,
         video: Tensor,
         t_video: Tensor,
         tokens: Tensor,
@@ -376,6 +383,10 @@ class StreamPipeline(Pipeline):
                 motion_only=motion_only,
             )
 
+    def _ready(self, cache: RingCache) -> RingKeys:
+        with self._autocast():
+            return self.transformer.ready(cache)
+
     def _noise(self, state: DreamState, draw: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
         """Standard normal numbers (B, *shape), each row's from its own key."""
         keys = (state.noise_key + torch.tensor([0, 0, 1], device=state.noise_key.device)).tolist()
@@ -384,7 +395,7 @@ class StreamPipeline(Pipeline):
     def _dream_view(
         self,
         state: DreamState,
-        cache: RingCache | TransformerCache,
+        cache: RingKeys | TransformerCache,
         tokens: Tensor,
         features: np.ndarray,
         poses: np.ndarray,
@@ -402,7 +413,7 @@ class StreamPipeline(Pipeline):
             noisy = ddim_step(self.schedule, noisy, velocity, t.expand(len(noisy)), target.expand(len(noisy)))
         return torch.cat([noisy, prior, channels], dim=1)[:, None], noisy + prior
 
-    def _dream_body(self, state: DreamState, cache: RingCache | TransformerCache) -> Tensor:
+    def _dream_body(self, state: DreamState, cache: TransformerCache | None) -> Tensor:
         """Denoise the next two motion tokens (B, 2, Cm), the view being absent."""
         batch = len(state)
         size = state.memory.frames.shape[-1] // 8
@@ -412,7 +423,12 @@ class StreamPipeline(Pipeline):
         video = torch.cat([absent, unknown], dim=1)
         noisy = self._noise(state, (BODY, 0), (2, self.token_dim))
         top = torch.tensor(float(self.schedule.num_timesteps), device=self.device)
-        both = join(cache, with_text(cache, self._nothing.pairs, self._nothing.mask))
+        nothing = self._nothing.pairs, self._nothing.mask
+        both: RingKeys | TransformerCache
+        if cache is None:
+            both = self._ready(join(state.cache, with_text(state.cache, *nothing)))
+        else:
+            both = join(cache, with_text(cache, *nothing))
         video = torch.cat([video, video])
         for t, target in _steps(self.config.body_steps, self.device):
             said = self._velocities(both, video, top, torch.cat([noisy, noisy]), t, motion_only=True).motion

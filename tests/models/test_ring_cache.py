@@ -67,6 +67,30 @@ def test_ring_equals_the_growing_cache(model: EgoTwinTransformer3DModel, sink: i
         assert {name: value.shape for name, value in ring.tensors().items()} == sizes
 
 
+@pytest.mark.parametrize("padded", [False, True])
+@torch.no_grad()
+def test_ready_keys_serve_every_call_of_a_chunk(model: EgoTwinTransformer3DModel, padded: bool) -> None:
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2]) if padded else None
+    old, young = (RingCache.of(begin(model, seed, 1, None if mask is None else mask[row : row + 1]), 2)
+                  for row, seed in enumerate((1, 2)))  # fmt: skip
+    for number in range(1, 4):
+        old = model(**chunk(1, 1, number), text=None, temporal="causal", cache=old, return_cache=True).cache
+    ring = join(old, young)
+    for number in range(4, 7):
+        ready = model.ready(ring)
+        for timestep in (900.0, 400.0, 0.0):  # as denoising does, each call with other keys of its own
+            new = chunk(3, 2, number) | {"video_timestep": torch.full((2, 1), timestep)}
+            kwargs = {"text": None, "temporal": "causal", "return_cache": True}
+            expected, result = model(**new, **kwargs, cache=ring), model(**new, **kwargs, cache=ready)
+            torch.testing.assert_close(result.video, expected.video, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(result.motion, expected.motion, atol=1e-5, rtol=1e-5)
+        half = {"text": None, "temporal": "causal", "motion_only": True}
+        torch.testing.assert_close(model(**new, **half, cache=ready).motion, expected.motion, atol=1e-5, rtol=1e-5)
+        pairs = zip(result.cache.tensors().values(), expected.cache.tensors().values(), strict=True)
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
+        ring = result.cache
+
+
 @torch.no_grad()
 def test_rows_of_different_age_share_a_batch(model: EgoTwinTransformer3DModel) -> None:
     rings = []

@@ -29,9 +29,14 @@ def test_cached_equals_recomputed(sink: int, window: int, given: bool) -> None:
     tokens = np.random.default_rng(1).standard_normal((steps, 2, TOKEN_CHANNELS)).astype(np.float32) * 0.1
     stream = ReferenceStream(pipeline, frame, standing(), "walk to the red box", seed=5)
     for pair in tokens:
-        # Both from the same state: what is compared is the keys and values, not what the warp makes of a last digit.
-        chunk = pipeline.generate(stream.state, pair[None] if given else None)
+        # Both from the same state, and the view under the same body: what is compared is the keys and values, not what
+        # the warp makes of a last digit.
+        before = stream.state
         step = stream.step(pair if given else None)
+        if not given:
+            dreamt = pipeline.generate(before, None)
+            np.testing.assert_allclose(dreamt.motion_tokens[0], step.motion_tokens, atol=1e-4)
+        chunk = pipeline.generate(before, step.motion_tokens[None])
         torch.testing.assert_close(chunk.inputs, stream.newest_inputs, atol=1e-4, rtol=1e-4)
         np.testing.assert_allclose(chunk.motion_tokens[0], step.motion_tokens, atol=1e-4)
         np.testing.assert_allclose(chunk.motion[0], step.motion, atol=1e-4)
