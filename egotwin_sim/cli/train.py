@@ -19,6 +19,7 @@ STAGES = {
     "joint": "Text, video and motion together (stage 3).",
     "stream": "The causal model with a noise level per chunk, for streaming.",
     "distill": "The streaming model in one, two or four denoising steps, on its own roll-outs.",
+    "refine": "The distilled model and the video decoder, with a critic of what was never seen.",
 }
 
 

@@ -25,7 +25,7 @@ def steepness_distance(a: Tensor, b: Tensor) -> Tensor:
     return sum(((steepest(a, dim) - steepest(b, dim)).abs().mean() for dim in (-1, -2)), start=a.new_zeros(()))
 
 
-def edge_distribution_distance(a: Tensor, b: Tensor, cells: int = 4) -> Tensor:
+def edge_distribution_distance(a: Tensor, b: Tensor, cells: int = 4, tail: float = 0.0) -> Tensor:
     """Wasserstein distance of the luma gradients' magnitudes in each of cells x cells parts of two videos.
 
     Where a view could not be known, no edge of the dream lies where the true one does, and every distance that compares
@@ -36,6 +36,8 @@ def edge_distribution_distance(a: Tensor, b: Tensor, cells: int = 4) -> Tensor:
         a: (B, 3, T, H, W).
         b: likewise.
         cells: parts of a side.
+        tail: weighs a gradient of rank r in [0, 1], 1 being the steepest, by (1 + tail) r^tail: 0 weighs all alike,
+            8 gives the steepest tenth six times the weight of the mean. A picture's outlines are a small part of it.
     """
 
     def ordered(video: Tensor) -> Tensor:
@@ -45,4 +47,6 @@ def edge_distribution_distance(a: Tensor, b: Tensor, cells: int = 4) -> Tensor:
         parts = magnitude.unflatten(-1, (cells, -1)).unflatten(-3, (cells, -1)).transpose(-3, -2)
         return parts.flatten(-2).sort(dim=-1).values
 
-    return (ordered(a) - ordered(b)).abs().mean()
+    difference = (ordered(a) - ordered(b)).abs()
+    rank = torch.linspace(0, 1, difference.shape[-1], device=difference.device)
+    return (difference * (1 + tail) * rank**tail).mean()

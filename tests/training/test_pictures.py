@@ -28,6 +28,17 @@ def test_a_soft_outline_is_dear_and_a_misplaced_one_cheap() -> None:
     assert edge_distribution_distance(square(), square(1)) < 0.2 * edge_distribution_distance(square(), square(blur=2))
 
 
+def test_the_tail_minds_the_steepest_edges() -> None:
+    """Faint texture everywhere costs less, a lost outline more, when the steepest gradients weigh more."""
+    noise = 0.02 * torch.randn(1, 3, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def share(tail: float) -> torch.Tensor:
+        lost = edge_distribution_distance(square(blur=2), square(), tail=tail)
+        return edge_distribution_distance(square() + noise, square(), tail=tail) / lost
+
+    assert share(8.0) < 0.7 * share(0.0)
+
+
 def test_a_smear_is_pulled_towards_edges() -> None:
     smear = square(blur=6).requires_grad_()
     edge_distribution_distance(smear, square()).backward()

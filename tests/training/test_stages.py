@@ -14,7 +14,7 @@ from egotwin_sim.training.config import load_config
 
 SIZE = 64
 TRAINER = {"steps": 2, "batch_size": 2, "warmup_steps": 1, "validate_every": 2, "checkpoint_steps": 1, "log_every": 1}
-STAGES = ("video-vae", "motion-vae", "text-motion", "joint", "stream", "distill")
+STAGES = ("video-vae", "motion-vae", "text-motion", "joint", "stream", "distill", "refine")
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +95,7 @@ def test_longer_with_resume(tiny_config: Path, data: Path, tmp_path: Path) -> No
         run("video-vae", tiny_config, data, tmp_path / "a")
 
 
-@pytest.mark.parametrize("stage", ["text-motion", "joint", "stream", "distill"])
+@pytest.mark.parametrize("stage", ["text-motion", "joint", "stream", "distill", "refine"])
 def test_a_stage_names_the_stage_it_needs(stage: str, tiny_config: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="train that stage first"):
         run(stage, tiny_config, data, tmp_path / "out", tmp_path)

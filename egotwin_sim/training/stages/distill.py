@@ -1,4 +1,4 @@
-"""The last stage: few denoising steps, on the model's own roll-outs, judged by the pictures."""
+"""Few denoising steps, on the model's own roll-outs, judged by the pictures."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from egotwin_sim.data import LeRobotReader
 from egotwin_sim.diffusion.schedule import NoiseSchedule
 from egotwin_sim.metrics.image import psnr
 from egotwin_sim.metrics.sharpness import sharpness_ratio
-from egotwin_sim.models.depth import DepthNet
 from egotwin_sim.models.images import image_to_unit, unit_to_image
-from egotwin_sim.models.motion_vae import MotionVAE
-from egotwin_sim.models.text_encoder import load_text_encoder
 from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
-from egotwin_sim.models.video_vae import FRAMES_PER_LATENT, VideoVAE
+from egotwin_sim.models.video_vae import FRAMES_PER_LATENT
 from egotwin_sim.pipelines.weights import StreamConfig
-from egotwin_sim.training.components import load_component
+from egotwin_sim.training.components import load_component, load_frozen
 from egotwin_sim.training.config import build, section
+from egotwin_sim.training.critic import PatchCritic, critic_losses
 from egotwin_sim.training.denoising import DenoisingConfig, denoising_loss
 from egotwin_sim.training.latents import latent_clips
 from egotwin_sim.training.pictures import edge_distribution_distance, gradient_distance, steepness_distance
@@ -47,6 +45,10 @@ class DistillConfig:
         steepness_weight: of the distance of edges' steepness; it keeps a dream of few steps sharp.
         distribution_weight: of the distance between edges' distributions; it keeps what was never seen from being a
             smear.
+        tail: what that distance gives the steepest edges more, see ``edge_distribution_distance``.
+        adversarial_weight: of a critic's opinion; 0 trains without a critic.
+        coded_weight: of the same distances between true pictures and what the decoder makes of their latents. Above
+            0 the video VAE's decoder is trained too, to ``out/video_vae``; its encoder, and so every latent, stays.
         anchor: samples of the streaming loss, which keeps what roll-outs under given motion do not use: dreaming the
             body, and denoising at any noise level.
         anchor_batch: clips of it in a step.
@@ -62,6 +64,9 @@ class DistillConfig:
     gradient_weight: float = 0.5
     steepness_weight: float = 1.0
     distribution_weight: float = 4.0
+    tail: float = 0.0
+    adversarial_weight: float = 0.0
+    coded_weight: float = 0.0
     anchor: DenoisingConfig = field(default_factory=DenoisingConfig)
     anchor_batch: int = 8
     anchor_window: int = 4
@@ -90,8 +95,21 @@ class DistillBatches:
         }
 
 
+def picture_distance(a: Tensor, b: Tensor, config: DistillConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """Distance of two videos (B, 3, T, H, W) in [-1, 1], and its parts."""
+    parts = {
+        "colour": (a - b).abs().mean(),
+        "edges": gradient_distance(a, b),
+        "steepness": steepness_distance(a, b),
+        "distribution": edge_distribution_distance(a, b, tail=config.tail),
+    }
+    weights = (1.0, config.gradient_weight, config.steepness_weight, config.distribution_weight)
+    return sum((w * part for w, part in zip(weights, parts.values(), strict=True)), start=a.new_zeros(())), parts
+
+
 def distill_loss(
     transformer: EgoTwinTransformer3DModel,
+    critic: PatchCritic | None,
     schedule: NoiseSchedule,
     view: View,
     batch: dict[str, Any],
@@ -100,7 +118,7 @@ def distill_loss(
     window: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Distance of dreamt to true pictures along a roll-out, plus the anchor.
+    """Distance of dreamt to true pictures along a roll-out, a critic's opinion of them, plus the anchor.
 
     The roll-out takes a random number of steps and, as in self-forcing, may stop after any of them: what the network
     says at that noise level is decoded and judged.
@@ -113,20 +131,24 @@ def distill_loss(
     rolled = roll_out(transformer, schedule, view, rollout, window, steps, noise)
     dreamt = torch.cat([part.picture for part in rolled], dim=2)
     true = image_to_unit(rollout["frames"][:, 1:]).transpose(1, 2)
-    colour, edges = (dreamt - true).abs().mean(), gradient_distance(dreamt, true)
-    steepness, distribution = steepness_distance(dreamt, true), edge_distribution_distance(dreamt, true)
+    loss, figures = picture_distance(dreamt, true, config)
     latent = torch.stack([(part.clean - part.true_clean).square().mean() for part in rolled]).mean()
     anchor, parts = denoising_loss(transformer, schedule, batch["anchor"], null, config.anchor, generator)
-    loss = (
-        colour
-        + config.gradient_weight * edges
-        + config.steepness_weight * steepness
-        + config.distribution_weight * distribution
-        + config.latent_weight * latent
-        + config.anchor_weight * anchor
-    )
-    figures = {"colour": colour, "edges": edges, "steepness": steepness, "distribution": distribution}
-    return loss, figures | {"latent": latent, "motion": parts["motion"]}
+    loss = loss + config.latent_weight * latent + config.anchor_weight * anchor
+    figures |= {"latent": latent, "motion": parts["motion"]}
+    if config.coded_weight:
+        with torch.no_grad():
+            _, before = view.vae.decode(rollout["latents"][:, -1, :, None])
+        coded = view.vae.decode(rollout["future_latents"][:, 0, :, None], before)[0][:, 0].float()
+        distance, coding = picture_distance(coded, true[:, :, :FRAMES_PER_LATENT], config)
+        loss = loss + config.coded_weight * distance
+        figures["coded"] = coding["colour"]
+    if critic is not None:
+        chunks = [x.unflatten(2, (-1, FRAMES_PER_LATENT)).transpose(1, 2).flatten(0, 1) for x in (dreamt, true)]
+        opinion, mistakes = critic_losses(critic, *chunks)
+        loss = loss + config.adversarial_weight * (opinion + mistakes)
+        figures |= {"opinion": opinion, "mistakes": mistakes}
+    return loss, figures
 
 
 def _noise_shape(rollout: dict[str, Tensor]) -> tuple[int, ...]:
@@ -164,40 +186,52 @@ def dream_quality(
 
 def run(config: dict[str, Any], data: Path, out: Path, *, resume: bool, steps: int | None, init: Path | None) -> None:
     """Train the transformer of the streaming stage to dream in few steps, into ``out/transformer``."""
-    stage = build(DistillConfig, section(config, "stages", "distill"), "stages.distill")
+    train("distill", config, data, out, resume=resume, steps=steps, init=init)
+
+
+def train(
+    name: str, config: dict[str, Any], data: Path, out: Path, *, resume: bool, steps: int | None, init: Path | None
+) -> None:
+    """Train a stage on roll-outs, starting from the transformer of the stage before it."""
+    stage = build(DistillConfig, section(config, "stages", name), f"stages.{name}")
     if steps is not None:
         stage = replace(stage, trainer=replace(stage.trainer, steps=steps))
     reader = LeRobotReader(data)
-    vae = load_component(VideoVAE, init, "video_vae")
-    depth_net = load_component(DepthNet, init, "depth")
-    motion_vae = load_component(MotionVAE, init, "motion_vae")
-    transformer = load_component(EgoTwinTransformer3DModel, init, "transformer", before="distill").train()
-    text_encoder = load_text_encoder(config["models"]["text_encoder"])
+    vae, depth_net, motion_vae, text_encoder = networks = load_frozen(config, init, before=name)
+    transformer = load_component(EgoTwinTransformer3DModel, init, "transformer", before=name).train()
     folder = (init or out) / "latents"
-    networks = (vae, depth_net, motion_vae, text_encoder)
-    train = latent_clips(reader, "train", folder, *networks, limit=stage.clips)
+    train_clips = latent_clips(reader, "train", folder, *networks, limit=stage.clips)
     held_out = latent_clips(reader, "val", folder, *networks, limit=HELD_OUT)
     window, schedule = StreamConfig().window, NoiseSchedule()
-    rollouts = RolloutClips(reader, "train", train, motion_vae, window)
+    rollouts = RolloutClips(reader, "train", train_clips, motion_vae, window)
     validation = RolloutClips(reader, "val", held_out, motion_vae, window)
-    view, null = view_of(reader, vae, depth_net), train.null()
+    view, null = view_of(reader, vae, depth_net), train_clips.null()
+    torch.manual_seed(stage.trainer.seed)
+    modules: dict[str, nn.Module] = {"transformer": transformer}
+    critic = PatchCritic() if stage.adversarial_weight else None
+    if critic is not None:
+        modules["critic"] = critic
+    if stage.coded_weight:
+        for part, parameter in vae.named_parameters():
+            parameter.requires_grad_(part.startswith("decoder_"))
+        modules["video_vae"] = vae
 
     def loss(batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        return distill_loss(transformer, schedule, view, batch, null, stage, window, generator)
+        return distill_loss(transformer, critic, schedule, view, batch, null, stage, window, generator)
 
     def validate() -> dict[str, float]:
         with torch.autocast(transformer.device.type, torch.bfloat16, enabled=stage.trainer.precision == "bf16"):
             return dream_quality(transformer, schedule, view, validation, window, min(stage.steps))
 
     trainer = Trainer(
-        {"transformer": transformer},
+        modules,
         loss,
         DistillBatches(rollouts, stage),
         stage.trainer,
         out,
         validate=validate,
         resume=resume,
-        title="distill",
+        title=name,
     )
     for module in (vae, depth_net):
         module.to(trainer.device)

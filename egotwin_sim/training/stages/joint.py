@@ -12,12 +12,8 @@ from torch import Tensor
 
 from egotwin_sim.data import LeRobotReader
 from egotwin_sim.diffusion.schedule import NoiseSchedule
-from egotwin_sim.models.depth import DepthNet
-from egotwin_sim.models.motion_vae import MotionVAE
-from egotwin_sim.models.text_encoder import load_text_encoder
 from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
-from egotwin_sim.models.video_vae import VideoVAE
-from egotwin_sim.training.components import find_component, load_component
+from egotwin_sim.training.components import find_component, load_component, load_frozen
 from egotwin_sim.training.config import build, section
 from egotwin_sim.training.denoising import DenoisingConfig, denoising_loss
 from egotwin_sim.training.latents import LatentClips, latent_clips
@@ -73,12 +69,8 @@ def train(
     if steps is not None:
         stage = replace(stage, trainer=replace(stage.trainer, steps=steps))
     reader = LeRobotReader(data)
-    vae = load_component(VideoVAE, init, "video_vae")
-    depth_net = load_component(DepthNet, init, "depth")
-    motion_vae = load_component(MotionVAE, init, "motion_vae")
-    text_encoder = load_text_encoder(config["models"]["text_encoder"])
+    networks = load_frozen(config, init, before=name)
     folder = (init or out) / "latents"
-    networks = (vae, depth_net, motion_vae, text_encoder)
     clips = latent_clips(reader, "train", folder, *networks, limit=stage.clips)
     held_out = latent_clips(reader, "val", folder, *networks, limit=HELD_OUT)
     torch.manual_seed(stage.trainer.seed)
