@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from egotwin_sim.models.attention import BLOCKED_UP_TO, Visibility, block_attention, blocks_of
 from egotwin_sim.models.ring_levels import CHUNK_TOKENS, Level
 from egotwin_sim.models.rotary import rotate
-from egotwin_sim.models.transformer_cache import LayerCache, RingCache, longer
+from egotwin_sim.models.transformer_cache import RingCache
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,6 @@ class RingKeys:
             key, extra = rotate(key, cos, sin), len(orders[at][1])
             layers.append(ReadyKeys(_with_room(key, extra), _with_room(value, extra), key.shape[1]))
         return cls(ring, (new_levels[0], new_levels[1]), tuple(layers))
-
-    def push(self, layers: list[LayerCache]) -> RingCache:
-        """The ring with one more chunk, given its keys and values alone."""
-        joined = []
-        for old, new in zip(self.ring.layers, layers, strict=True):
-            motion = None if new.motion is None else longer(old.motion, new.motion)
-            joined.append(LayerCache(old.text, motion, longer(old.video, new.video)))
-        return self.ring.push(joined)
 
 
 def _order(ring: RingCache, motion: bool, per_latent: int) -> tuple[Tensor, Tensor]:

@@ -424,8 +424,9 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         if not return_dict:
             return video_out, motion_out
         kept: TransformerCache | RingCache | None = None
-        if return_cache and isinstance(cache, RingCache | RingKeys):
-            kept = cache.push(layers)
+        if return_cache and isinstance(known, RingCache):
+            new = 2, math.prod(window.grid)
+            kept = known.push(layers if known is not cache else [layer.newest(*new) for layer in layers])
         elif return_cache:
             kept = TransformerCache(window.positions, window.text_mask, tuple(layers))
         return EgoTwinTransformerOutput(video=video_out, motion=motion_out, cache=kept)

@@ -31,6 +31,15 @@ class LayerCache:
     motion: Pair | None
     video: Pair
 
+    def newest(self, num_motion: int, num_video: int) -> LayerCache:
+        """Keys and values of the last tokens of motion and video alone."""
+
+        def tail(pair: Pair, count: int) -> Pair:
+            return pair[0][:, -count:], pair[1][:, -count:]
+
+        motion = None if self.motion is None else tail(self.motion, num_motion)
+        return LayerCache(self.text, motion, tail(self.video, num_video))
+
 
 @dataclass(frozen=True)
 class TransformerCache:
@@ -167,31 +176,38 @@ class RingCache:
         return tuple(range(self.slots))
 
     def push(self, layers: Sequence[LayerCache]) -> RingCache:
-        """The ring with one more chunk, whose keys and values stand at the end of each of `layers`.
+        """The ring with one more chunk, whose keys and values are `layers`; their text is not looked at.
 
         It goes to the sink while that has room, then to the window, whose oldest chunk goes.
         """
-        slots, batch = self.slots, len(self.filled)
+        slots, filled = self.slots, self.filled
+        ages = {int(filled[0])} if filled.device.type == "cpu" and bool((filled == filled[0]).all()) else set()
+
+        def moved(old: Tensor, new: Tensor, short: int) -> Tensor:
+            # Every slot has as many tokens, but for `short` ones that the first lacks.
+            width = new.shape[1]
+            if ages:  # all rows alike: where the new chunk goes, and which one it pushes out
+                (age,) = ages
+                out = min(age, self.sink)
+                kept, rest = old[:, : out * width - short], old[:, (out + 1) * width - short :]
+                return torch.cat([kept, new, rest] if age < self.sink else [kept, rest, new], dim=1)
+            x = torch.cat([old, new], dim=1)
+            index = (source[..., None] * width + torch.arange(width, device=x.device)).flatten(1)[:, short:] - short
+            return x[torch.arange(len(x), device=x.device)[:, None], index]
+
         # Where each slot's content comes from, by the number of filled slots; `slots` is the new chunk.
         stay = list(range(slots))
         table = [stay[:n] + [slots] + stay[n + 1 :] for n in range(self.sink)]
         table += [stay[: self.sink] + list(range(self.sink + 1, slots + 1))] * (slots - self.sink + 1)
-        alike = self.filled.device.type == "cpu" and bool((self.filled == self.filled[0]).all())
-        source = torch.tensor(table, device=self.filled.device)[self.filled[:1] if alike else self.filled]
-
-        def moved(x: Tensor, short: int) -> Tensor:
-            # Every slot has as many tokens, but for `short` ones that the first lacks.
-            width = (x.shape[1] + short) // (slots + 1)
-            index = (source[..., None] * width + torch.arange(width, device=x.device)).flatten(1)[:, short:] - short
-            if len(index) == 1:
-                return x.index_select(1, index[0])
-            return x[torch.arange(batch, device=x.device)[:, None], index]
-
+        source = torch.tensor(table, device=filled.device)[filled]
         pushed = []
-        for layer in layers:
-            motion = None if layer.motion is None else (moved(layer.motion[0], 1), moved(layer.motion[1], 1))
-            pushed.append(LayerCache(layer.text, motion, (moved(layer.video[0], 0), moved(layer.video[1], 0))))
-        return replace(self, filled=(self.filled + 1).clamp(max=slots), layers=tuple(pushed))
+        for old, new in zip(self.layers, layers, strict=True):
+            motion: Pair | None = None
+            if old.motion is not None and new.motion is not None:
+                motion = moved(old.motion[0], new.motion[0], 1), moved(old.motion[1], new.motion[1], 1)
+            video = moved(old.video[0], new.video[0], 0), moved(old.video[1], new.video[1], 0)
+            pushed.append(LayerCache(old.text, motion, video))
+        return replace(self, filled=(filled + 1).clamp(max=slots), layers=tuple(pushed))
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name."""

@@ -270,15 +270,18 @@ def _splat(points: Tensor, valid: Tensor, fovy: float) -> Tensor:
 
 def _fill(frames: Tensor, mask: Tensor) -> Tensor:
     """Give the holes of frames (n, 3, H, W), already multiplied by the mask (n, 1, H, W), the mean around them."""
-    small = F.adaptive_avg_pool2d(torch.cat([frames, mask], dim=1), 16)
+    height, width = frames.shape[-2:]
+    near = height // 8, width // 8
+    colours, weights = F.avg_pool2d(frames, 8), F.avg_pool2d(mask, 8)
     around: Tensor | None = None
-    for cells in (1, 4, 16):  # the whole picture's mean, and what is nearer where there is something
-        colour, weight = F.adaptive_avg_pool2d(small, cells).split([3, 1], dim=1)
-        mean = colour / weight.clamp_min(1e-4)
-        have = weight > 1e-3
+    for cells in ((1, 1), (4, 4), near):  # the whole picture's mean, and what is nearer where there is something
+        colour, weight = F.adaptive_avg_pool2d(colours, cells), F.adaptive_avg_pool2d(weights, cells)
+        mean, have = colour / weight.clamp_min(1e-4), weight > 1e-3
         if around is None:
             around = mean * have
         else:
-            around = torch.where(have, mean, F.interpolate(around, size=(cells, cells), mode="nearest"))
+            around = torch.where(have, mean, F.interpolate(around, size=cells, mode="nearest"))
     assert around is not None
-    return torch.addcmul(frames, 1 - mask, F.interpolate(around, size=frames.shape[-2:], mode="nearest"))
+    blocks = (-1, 3, near[0], 8, near[1], 8)
+    filled = torch.addcmul(frames.view(blocks), (1 - mask).view(-1, 1, *blocks[2:]), around[:, :, :, None, :, None])
+    return filled.view(frames.shape)

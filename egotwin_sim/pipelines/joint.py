@@ -304,7 +304,10 @@ class JointPipeline(Pipeline):
         """
         parts, features = [body.motion], []
         for k, pair in enumerate(tokens[:, 1:].split(2, dim=1), start=1):
-            body, part, seen = self._advance(body, pair, k)
+            decoded = self._decode_motion([body], pair)[0]
+            if not np.isfinite(decoded).all():
+                raise FloatingPointError(f"the motion of chunk {k} is not finite; the roll-out was stopped")
+            body, part, seen = body.advance(decoded)
             parts.append(part)
             features.append(seen)
         motion = Motion.concatenate(parts)

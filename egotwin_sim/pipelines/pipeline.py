@@ -22,7 +22,7 @@ from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
 from egotwin_sim.models.video_vae import FRAMES_PER_LATENT, DecoderCache, VideoVAE
 from egotwin_sim.models.view_condition import CONDITION_CHANNELS, ViewCondition, body_channels, view_condition
 from egotwin_sim.models.view_memory import ViewMemory
-from egotwin_sim.motion import Motion, Skeleton
+from egotwin_sim.motion import Skeleton
 from egotwin_sim.motion.head_centric import Layout
 from egotwin_sim.pipelines.body import BodyState
 from egotwin_sim.pipelines.weights import StreamConfig, find_weights, read_config, write_config
@@ -228,17 +228,10 @@ class Pipeline:
             condition = view_condition(self.video_vae, memory, pose, joints, self.skeleton.names, self.config.fovy)
         return ViewCondition(condition.prior.float(), condition.channels.float())
 
-    def _advance(self, body: BodyState, tokens: Tensor, chunk: int) -> tuple[BodyState, Motion, np.ndarray]:
-        """What the two tokens (1, 2, Cm) of a chunk do to a body; see ``BodyState.advance``.
-
-        Raises:
-            FloatingPointError: the motion is not finite.
-        """
-        current = torch.from_numpy(body.features[None]).to(self.device)
-        decoded = self.motion_vae.decode_chunk(current, tokens)[0].float().cpu().numpy()
-        if not np.isfinite(decoded).all():
-            raise FloatingPointError(f"the motion of chunk {chunk} is not finite; the roll-out was stopped")
-        return body.advance(decoded)
+    def _decode_motion(self, bodies: Sequence[BodyState], tokens: Tensor) -> np.ndarray:
+        """What the tokens (B, 2, Cm) of a chunk make of each body: features (B, motion_frames, D) for ``advance``."""
+        current = torch.from_numpy(np.stack([body.features for body in bodies])).to(self.device)
+        return self.motion_vae.decode_chunk(current, tokens).float().cpu().numpy()
 
 
 def cast_products(module: nn.Module) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egotwin_sim.models.transformer_cache import LayerCache, Pair, TransformerCache
+from egotwin_sim.models.transformer_cache import LayerCache, TransformerCache, longer
 from egotwin_sim.pipelines.body import BodyState
 from egotwin_sim.pipelines.stream import Stream, StreamPipeline, StreamStep
 
@@ -82,11 +82,9 @@ def appended(cache: TransformerCache, seen: TransformerCache, num_motion: int) -
     """A cache with the newest chunk of another one added, which has `num_motion` tokens."""
     per_latent = cache.layers[0].video[0].shape[1] // len(cache.positions)
 
-    def longer(old: Pair, new: Pair, count: int) -> Pair:
-        return torch.cat([old[0], new[0][:, -count:]], dim=1), torch.cat([old[1], new[1][:, -count:]], dim=1)
-
     layers = []
-    for old, new in zip(cache.layers, seen.layers, strict=True):
-        motion = None if old.motion is None or new.motion is None else longer(old.motion, new.motion, num_motion)
-        layers.append(LayerCache(old.text, motion, longer(old.video, new.video, per_latent)))
+    for old, every in zip(cache.layers, seen.layers, strict=True):
+        new = every.newest(num_motion, per_latent)
+        motion = None if new.motion is None else longer(old.motion, new.motion)
+        layers.append(LayerCache(old.text, motion, longer(old.video, new.video)))
     return replace(cache, positions=(*cache.positions, seen.positions[-1]), layers=tuple(layers))

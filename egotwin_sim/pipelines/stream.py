@@ -248,15 +248,13 @@ class StreamPipeline(Pipeline):
             )
         tokens = self._dream_body(state, cache) if given is None else given
         known = self._ready(state.cache) if cache is None else cache
-        moves = [self._move(state, row, tokens) for row in range(len(state))]
-        bodies, motions, features, fine = zip(*moves, strict=True)
-        moved = torch.tensor(fine, device=self.device)
+        bodies, motions, features, fine = self._move(state, tokens)
         poses = np.stack([motion.T_world_head() for motion in motions])
         inputs, latent = self._dream_view(state, known, tokens, np.concatenate(features), poses.reshape(-1, 4, 4))
         with self._autocast():
             decoded, decoder = self.video_vae.decode(latent[:, :, None], state.decoder)
         picture = decoded[:, 0].float()
-        finite = moved & torch.isfinite(picture).flatten(1).all(1)
+        finite = fine & torch.isfinite(picture).flatten(1).all(1)
         newest = picture[:, :, -1].clamp(-1, 1).nan_to_num()
         last = np.stack([part[-1] for part in features])
         view = self._view(newest, self._joints(last), poses[:, -1])
@@ -350,14 +348,23 @@ class StreamPipeline(Pipeline):
             raise UserError("motion tokens hold NaN or infinity; expected finite numbers")
         return tokens
 
-    def _move(self, state: DreamState, row: int, tokens: Tensor) -> tuple[BodyState, Motion, np.ndarray, bool]:
-        """A row's body after its tokens, of all (B, 2, Cm), and whether it is finite: else it stands still."""
-        body = state.body(row, self.skeleton, self.config.motion_fps)
-        try:
-            return *self._advance(body, tokens[row : row + 1], int(state.chunk[row]) + 1), True
-        except FloatingPointError:
-            still = Motion.concatenate([body.motion] * self.motion_frames)
-            return body, still, np.repeat(body.features[None], self.motion_frames, axis=0), False
+    def _move(
+        self, state: DreamState, tokens: Tensor
+    ) -> tuple[tuple[BodyState, ...], tuple[Motion, ...], tuple[np.ndarray, ...], Tensor]:
+        """Every body after its tokens (B, 2, Cm), and which are finite (B,): the others stand still."""
+        before = [state.body(row, self.skeleton, self.config.motion_fps) for row in range(len(state))]
+        known = torch.isfinite(tokens).all(-1).all(-1)
+        decoded = self._decode_motion(before, tokens.masked_fill(~known[:, None, None], 0.0))
+        fine = np.isfinite(decoded).all(axis=(1, 2)) & known.cpu().numpy()
+        moves = []
+        for body, coming, is_fine in zip(before, decoded, fine, strict=True):
+            if is_fine:
+                moves.append(body.advance(coming))
+            else:
+                still = Motion.concatenate([body.motion] * self.motion_frames)
+                moves.append((body, still, np.repeat(body.features[None], self.motion_frames, axis=0)))
+        bodies, motions, features = zip(*moves, strict=True)
+        return bodies, motions, features, torch.from_numpy(fine).to(self.device)
 
     def _velocities(
         self,
