@@ -32,7 +32,7 @@ from egotwin_sim.models.ring_keys import NewLevel, RingKeys
 from egotwin_sim.models.ring_levels import Level, choose_rows, ring_level
 from egotwin_sim.models.rotary import motion_rotary, motion_times, signed_sines, video_rotary
 from egotwin_sim.models.transformer_cache import LayerCache, RingCache, TransformerCache
-from egotwin_sim.models.transformer_layers import Branch, Times, Tokens, apply_layer
+from egotwin_sim.models.transformer_layers import Branch, LayerModulation, Times, Tokens, apply_layer, modulate
 
 TABLES_KEPT = 16
 """Masks and position tables that a model keeps; a stream needs a handful, training one for each kind of window."""
@@ -50,7 +50,22 @@ class EgoTwinTransformerOutput(BaseOutput):
 
     video: Tensor | None
     motion: Tensor | None
-    cache: TransformerCache | RingCache | RingKeys | None = None
+    cache: TransformerCache | RingCache | None = None
+
+
+@dataclass(frozen=True)
+class Modulations:
+    """What timesteps make of every norm.
+
+    Attributes:
+        layers: one per layer.
+        motion_out: shift and scale (B or 1, groups, 1, width) of the norm before the motion's prediction.
+        video_out: likewise for the video's.
+    """
+
+    layers: tuple[LayerModulation, ...]
+    motion_out: tuple[Tensor, Tensor] | None
+    video_out: tuple[Tensor, Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -344,6 +359,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         temporal: str = "bidirectional",
         cache: TransformerCache | RingCache | RingKeys | None = None,
         return_cache: bool = False,
+        modulations: Modulations | None = None,
         motion_only: bool = False,
         return_dict: bool = True,
     ) -> EgoTwinTransformerOutput | tuple[Tensor | None, Tensor | None]:
@@ -371,6 +387,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             cache: text and earlier chunks, from `return_cache`; with a `RingCache` the call takes one new chunk. Where
                 the same chunk takes several calls, `ready` does part of their work once.
             return_cache: whether the output carries the cache with these chunks in it.
+            modulations: from `chunk_modulations`, instead of both timesteps.
             motion_only: leave out the layers above the motion branch, and predict no video.
             return_dict: an `EgoTwinTransformerOutput` rather than the tuple of video and motion.
 
@@ -392,7 +409,13 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             levels = self._ring_levels(window, known, interaction, dtype, device)
         else:
             levels = self._levels(window, interaction, temporal, image_rotary_emb, dtype, device)
-        times = self._embed_times(window, video_timestep, motion_timestep, temporal, device)
+        if modulations is None:
+            times = self._embed_times(window, video_timestep, motion_timestep, temporal, device)
+            modulations = self._modulations(
+                times, text=text is not None, video=video is not None, motion=window.has_motion
+            )
+        elif cache is None or len(window.new) != 1 or motion is None:
+            raise UserError("modulations go with a cache, and with one new latent and its two motion tokens")
 
         inner_dim = self.config.num_attention_heads * self.config.attention_head_dim
         nothing = torch.zeros(batch, 0, inner_dim, dtype=dtype, device=device)
@@ -407,18 +430,19 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         for i, block in enumerate(self.transformer_blocks):
             own: Any = self.motion_blocks[i] if motion is not None and i < len(self.motion_blocks) else None
             level = levels[0] if own is not None else levels[1]
-            tokens, layer = apply_layer(block, own, tokens, times, level, None if cache is None else cache.layers[i])
+            past = None if cache is None else cache.layers[i]
+            tokens, layer = apply_layer(block, own, tokens, modulations.layers[i], level, past)
             if return_cache:
                 layers.append(layer)
             if motion is not None and i == len(self.motion_blocks) - 1:
                 head = (self.motion_norm_final, self.motion_norm_out, self.motion_proj_out)
-                motion_out = self._head(tokens.motion, times.motion, *head)
+                motion_out = self._head(tokens.motion, modulations.motion_out, *head)
                 if video is None or motion_only:
                     break
         video_out = None
         if video is not None and not motion_only:
             p = self.config.patch_size
-            patches = self._head(tokens.video, times.video, self.norm_final, self.norm_out, self.proj_out)
+            patches = self._head(tokens.video, modulations.video_out, self.norm_final, self.norm_out, self.proj_out)
             patches = patches.reshape(batch, video.shape[1], *window.grid, self.config.out_channels, p, p)
             video_out = patches.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
         if not return_dict:
@@ -450,6 +474,33 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         )  # fmt: skip
         levels = self._ring_levels(window, cache, interaction, self._product_dtype(), cache.filled.device)
         return RingKeys.of(cache, levels)
+
+    def chunk_modulations(self, video_timestep: float, motion_timestep: float) -> Modulations:
+        """What two timesteps make of every norm, for one new chunk after chunk 0; the same for any batch and cache.
+
+        Give it as ``modulations`` where many calls have the same timesteps.
+        """
+        device = self.motion_embed.weight.device
+        window = _Window(1, 1, (0, 1), (0.0, 1.0), (1, 1), True, True, 0, None)
+        video, motion = (torch.tensor([timestep], device=device) for timestep in (video_timestep, motion_timestep))
+        times = self._embed_times(window, video, motion, "causal", device)
+        return self._modulations(times, text=False, video=True, motion=True)
+
+    def _modulations(self, times: Times, *, text: bool, video: bool, motion: bool) -> Modulations:
+        def head(out: Any, time: Tensor) -> tuple[Tensor, Tensor]:
+            shift, scale = out.linear(time)[:, :, None].chunk(2, dim=-1)
+            return shift, 1 + scale
+
+        layers = []
+        block: Any
+        for i, block in enumerate(self.transformer_blocks):
+            own: Any = self.motion_blocks[i] if motion and i < len(self.motion_blocks) else None
+            layers.append(modulate(block, own, times, text=text, video=video))
+        return Modulations(
+            tuple(layers),
+            head(self.motion_norm_out, times.motion) if motion else None,
+            head(self.norm_out, times.video) if video else None,
+        )
 
     def _product_dtype(self) -> torch.dtype:
         """What products are computed in."""
@@ -748,8 +799,10 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         return tokens + self._table(("motion sines", window.key, motion.device), make).to(tokens.dtype)
 
     @staticmethod
-    def _head(x: Tensor, time: Tensor, final: nn.LayerNorm, out: AdaLayerNorm, projection: nn.Linear) -> Tensor:
-        """Final norms of a branch and its prediction; `time` is activated, (B, groups, time_embed_dim)."""
-        shift, scale = out.linear(time)[:, :, None].chunk(2, dim=-1)
-        grouped = out.norm(final(x)).unflatten(1, (time.shape[1], -1))
-        return projection(torch.addcmul(shift, grouped, 1 + scale).flatten(1, 2))
+    def _head(
+        x: Tensor, change: tuple[Tensor, Tensor] | None, final: nn.LayerNorm, out: AdaLayerNorm, projection: nn.Linear
+    ) -> Tensor:
+        """Final norms of a branch and its prediction; `change` is shift and scale (B or 1, groups, 1, width)."""
+        assert change is not None
+        grouped = out.norm(final(x)).unflatten(1, (change[0].shape[1], -1))
+        return projection(torch.addcmul(change[0], grouped, change[1]).flatten(1, 2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.attention import FeedForward
@@ -38,6 +38,22 @@ class Times:
     video: Tensor
 
 
+class Modulation(NamedTuple):
+    """Shift, scale and gate of a norm, (B or 1, groups, 1, width) each."""
+
+    shift: Tensor
+    scale: Tensor
+    gate: Tensor
+
+
+class LayerModulation(NamedTuple):
+    """A layer's two norms for each branch; None for a branch that is not there."""
+
+    text: tuple[Modulation, Modulation] | None
+    motion: tuple[Modulation, Modulation] | None
+    video: tuple[Modulation, Modulation] | None
+
+
 class ExpertNorm(nn.Module):
     """LayerNorm with shift, scale and gate from the timestep: one norm, with three modulations for each expert."""
 
@@ -46,22 +62,17 @@ class ExpertNorm(nn.Module):
         self.linear = nn.Linear(time_dim, 3 * experts * width)
         self.norm = nn.LayerNorm(width, eps=eps, elementwise_affine=affine)
 
-    def forward(self, x: Tensor, time: Tensor, expert: int = 0) -> tuple[Tensor, Tensor]:
-        """Normalise and modulate.
+    def modulation(self, time: Tensor, expert: int = 0) -> Modulation:
+        """What the timestep makes of the norm: time (B, G, time_dim), activated; group g of tokens takes row g."""
+        width = self.norm.normalized_shape[0]
+        rows = slice(3 * expert * width, 3 * (expert + 1) * width)
+        shift, scale, gate = F.linear(time, self.linear.weight[rows], self.linear.bias[rows])[:, :, None].chunk(3, -1)
+        return Modulation(shift, 1 + scale, gate)
 
-        Args:
-            x: (B, S, width).
-            time: (B, G, time_dim), activated; group g of S / G tokens in a row takes row g.
-            expert: whose modulation.
-
-        Returns:
-            The modulated tokens (B, S, width) and the gate (B, G, 1, width).
-        """
-        rows = slice(3 * expert * x.shape[-1], 3 * (expert + 1) * x.shape[-1])
-        modulation = F.linear(time, self.linear.weight[rows], self.linear.bias[rows])[:, :, None]
-        shift, scale, gate = modulation.chunk(3, dim=-1)
-        grouped = self.norm(x).unflatten(1, (time.shape[1], -1))
-        return torch.addcmul(shift, grouped, 1 + scale).flatten(1, 2), gate
+    def forward(self, x: Tensor, modulation: Modulation) -> Tensor:
+        """Normalise and modulate tokens (B, S, width), S / G in a row to a group."""
+        grouped = self.norm(x).unflatten(1, (modulation.shift.shape[1], -1))
+        return torch.addcmul(modulation.shift, grouped, modulation.scale).flatten(1, 2)
 
 
 def add_gated(x: Tensor, gate: Tensor, change: Tensor) -> Tensor:
@@ -121,7 +132,7 @@ def apply_layer(
     shared: Branch,
     own: Branch | None,
     tokens: Tokens,
-    times: Times,
+    changes: LayerModulation,
     level: Level | NewLevel,
     past: LayerCache | ReadyKeys | None,
 ) -> tuple[Tokens, LayerCache]:
@@ -131,7 +142,7 @@ def apply_layer(
         shared: the weights of text and video.
         own: the weights of motion, None in the layers above its branch.
         tokens: the new tokens; text has none when it is in the cache, motion has none above its branch.
-        times: their timesteps.
+        changes: what their timesteps make of the norms.
         level: mask and positions.
         past: keys and values of what was seen before, in this layer.
 
@@ -142,13 +153,12 @@ def apply_layer(
     num_text = tokens.text.shape[1]
     num_motion = tokens.motion.shape[1] if own is not None else 0
 
-    joint, gates = _normed(shared.norm1, tokens, times)
-    query, key, value = shared.attn1(joint)
+    query, key, value = shared.attn1(_normed(shared.norm1, tokens, changes, 0))
     text_pair, video_pair = (key[:, :num_text], value[:, :num_text]), (key[:, num_text:], value[:, num_text:])
     motion_pair: Pair | None = None
     if own is not None:
-        motion_joint, motion_gate = own.norm1(tokens.motion, times.motion)
-        motion_query, *motion_keys = own.attn1(motion_joint)
+        assert changes.motion is not None
+        motion_query, *motion_keys = own.attn1(own.norm1(tokens.motion, changes.motion[0]))
         motion_pair = (motion_keys[0], motion_keys[1])
         query = torch.cat([query[:, :num_text], motion_query, query[:, num_text:]], dim=1)
     if isinstance(past, ReadyKeys):
@@ -168,33 +178,42 @@ def apply_layer(
         attended = attend(query, key, value, level.seen)
 
     motion = tokens.motion
-    if own is not None:
+    if own is not None and changes.motion is not None:
         rows = slice(num_text, num_text + num_motion)
-        motion = add_gated(motion, motion_gate, own.attn1.out(attended[:, rows]))
-        motion_joint, motion_gate = own.norm2(motion, times.motion)
-        motion = add_gated(motion, motion_gate, own.ff(motion_joint))
+        first, second = changes.motion
+        motion = add_gated(motion, first.gate, own.attn1.out(attended[:, rows]))
+        motion = add_gated(motion, second.gate, own.ff(own.norm2(motion, second)))
         attended = torch.cat([attended[:, :num_text], attended[:, rows.stop :]], dim=1)
-    tokens = _changed(tokens, gates, shared.attn1.out(attended))
-    joint, gates = _normed(shared.norm2, tokens, times)
-    tokens = _changed(tokens, gates, shared.ff(joint))
+    tokens = _changed(tokens, changes, 0, shared.attn1.out(attended))
+    tokens = _changed(tokens, changes, 1, shared.ff(_normed(shared.norm2, tokens, changes, 1)))
     return Tokens(tokens.text, motion, tokens.video), LayerCache(text_pair, motion_pair, video_pair)
 
 
-def _normed(norm: ExpertNorm, tokens: Tokens, times: Times) -> tuple[Tensor, list[Tensor | None]]:
-    """Text and video, normalised and modulated, in one sequence, with their gates."""
-    parts: list[Tensor] = []
-    gates: list[Tensor | None] = []
-    for x, time, expert in ((tokens.text, times.text, TEXT), (tokens.video, times.video, VIDEO)):
-        part, gate = norm(x, time, expert) if x.shape[1] else (x, None)
-        parts.append(part)
-        gates.append(gate)
-    present = [part for part in parts if part.shape[1]]
-    return present[0] if len(present) == 1 else torch.cat(present, dim=1), gates
+def modulate(shared: Branch, own: Branch | None, times: Times, *, text: bool, video: bool) -> LayerModulation:
+    """What the timesteps make of a layer's norms; `text` and `video` say whether those have tokens."""
+
+    def both(branch: Branch, time: Tensor, expert: int = 0) -> tuple[Modulation, Modulation]:
+        return branch.norm1.modulation(time, expert), branch.norm2.modulation(time, expert)
+
+    return LayerModulation(
+        both(shared, times.text, TEXT) if text else None,
+        None if own is None else both(own, times.motion),
+        both(shared, times.video, VIDEO) if video else None,
+    )
 
 
-def _changed(tokens: Tokens, gates: list[Tensor | None], change: Tensor) -> Tokens:
+def _normed(norm: ExpertNorm, tokens: Tokens, changes: LayerModulation, which: int) -> Tensor:
+    """Text and video, normalised and modulated, in one sequence."""
+    pairs = ((tokens.text, changes.text), (tokens.video, changes.video))
+    parts = [norm(x, change[which]) for x, change in pairs if change is not None]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _changed(tokens: Tokens, changes: LayerModulation, which: int, change: Tensor) -> Tokens:
     """Text and video plus their gated parts of one sequence of changes."""
-    num_text = tokens.text.shape[1]
-    text = tokens.text if gates[0] is None else add_gated(tokens.text, gates[0], change[:, :num_text])
-    video = tokens.video if gates[1] is None else add_gated(tokens.video, gates[1], change[:, num_text:])
+    num_text, text, video = tokens.text.shape[1], tokens.text, tokens.video
+    if changes.text is not None:
+        text = add_gated(text, changes.text[which].gate, change[:, :num_text])
+    if changes.video is not None:
+        video = add_gated(video, changes.video[which].gate, change[:, num_text:])
     return Tokens(text, tokens.motion, video)

@@ -22,7 +22,7 @@ from egotwin_sim.errors import UserError
 from egotwin_sim.models.checkpoint import fingerprint
 from egotwin_sim.models.images import unit_to_image
 from egotwin_sim.models.ring_keys import RingKeys
-from egotwin_sim.models.transformer import EgoTwinTransformerOutput
+from egotwin_sim.models.transformer import EgoTwinTransformerOutput, Modulations
 from egotwin_sim.models.transformer_cache import Pair, RingCache, TransformerCache, join, with_text
 from egotwin_sim.models.video_vae import DecoderCache
 from egotwin_sim.models.view_condition import RESIDUAL_SCALE
@@ -269,14 +269,14 @@ class StreamPipeline(Pipeline):
         """The dreams with the chunk remembered; rows that are not finite stay as they were."""
         if self._row_by_row and len(state) > 1:
             return DreamState.join([self.finalize(state.rows([row]), chunk.row(row)) for row in range(len(state))])
-        zeros = torch.zeros(len(state), 2, device=self.device)
         # A goal may have changed since.
         current = chunk.keys is not None and chunk.keys.ring is state.cache
         keys = chunk.keys if current else self._ready(state.cache)
+        clean = self._modulations(0.0, 0.0)
         with self._autocast():
             cache = self.transformer(
-                chunk.inputs, None, zeros[:, :1], chunk.motion_tokens, zeros,
-                temporal="causal", cache=keys, return_cache=True,
+                chunk.inputs, None, None, chunk.motion_tokens,
+                temporal="causal", cache=keys, modulations=clean, return_cache=True,
             ).cache  # fmt: skip
         after = replace(
             state,
@@ -370,25 +370,31 @@ class StreamPipeline(Pipeline):
         self,
         cache: RingKeys | TransformerCache,
         video: Tensor,
-        t_video: Tensor,
+        t_video: float,
         tokens: Tensor,
-        t_motion: Tensor,
+        t_motion: float,
         *,
         motion_only: bool = False,
     ) -> EgoTwinTransformerOutput:
         """Velocities of the next latents (B, 1, C, h, w) and of their two tokens (B, 2, Cm)."""
-        batch = len(video)
+        modulations = self._modulations(t_video, t_motion)
         with self._autocast():
             return self.transformer(
-                video[:, None],
-                None,
-                t_video.expand(batch, 1),
-                tokens,
-                t_motion.expand(batch, 2),
-                temporal="causal",
-                cache=cache,
-                motion_only=motion_only,
-            )
+                video[:, None], None, None, tokens,
+                temporal="causal", cache=cache, modulations=modulations, motion_only=motion_only,
+            )  # fmt: skip
+
+    def _modulations(self, t_video: float, t_motion: float) -> Modulations:
+        """What two timesteps make of the transformer's norms; a stream comes back to the same few at every chunk."""
+        key = t_video, t_motion
+        if key not in self._known_modulations:
+            with self._autocast():
+                self._known_modulations[key] = self.transformer.chunk_modulations(*key)
+        return self._known_modulations[key]
+
+    @cached_property
+    def _known_modulations(self) -> dict[tuple[float, float], Modulations]:
+        return {}
 
     def _ready(self, cache: RingCache) -> RingKeys:
         with self._autocast():
@@ -411,10 +417,9 @@ class StreamPipeline(Pipeline):
         condition = self._condition(state.memory, features, poses)
         prior, channels = condition.prior, condition.channels
         noisy = self._noise(state, (VIEW,), tuple(prior.shape[1:]))
-        given = torch.zeros((), device=self.device)
-        for t, target in _steps(self.config.view_steps, self.device):
+        for level, t, target in _steps(self.config.view_steps, self.device):
             video = torch.cat([noisy, prior, channels], dim=1)
-            said = self._velocities(cache, video, t, tokens, given).video
+            said = self._velocities(cache, video, level, tokens, 0.0).video
             assert said is not None
             velocity = said[:, 0].float() + linear_velocity(self.schedule, noisy, t.expand(len(noisy)), RESIDUAL_SCALE)
             noisy = ddim_step(self.schedule, noisy, velocity, t.expand(len(noisy)), target.expand(len(noisy)))
@@ -429,7 +434,7 @@ class StreamPipeline(Pipeline):
         unknown = absent.new_zeros(batch, self.transformer.config.in_channels - latent[0], size, size)
         video = torch.cat([absent, unknown], dim=1)
         noisy = self._noise(state, (BODY, 0), (2, self.token_dim))
-        top = torch.tensor(float(self.schedule.num_timesteps), device=self.device)
+        top = float(self.schedule.num_timesteps)
         nothing = self._nothing.pairs, self._nothing.mask
         both: RingKeys | TransformerCache
         if cache is None:
@@ -437,8 +442,8 @@ class StreamPipeline(Pipeline):
         else:
             both = join(cache, with_text(cache, *nothing))
         video = torch.cat([video, video])
-        for t, target in _steps(self.config.body_steps, self.device):
-            said = self._velocities(both, video, top, torch.cat([noisy, noisy]), t, motion_only=True).motion
+        for level, t, target in _steps(self.config.body_steps, self.device):
+            said = self._velocities(both, video, top, torch.cat([noisy, noisy]), level, motion_only=True).motion
             assert said is not None
             told, without = said.float().chunk(2)
             velocity = without + self.config.body_guidance * (told - without)
@@ -495,7 +500,8 @@ class Stream:
         return StreamStep.of(chunk, 0)
 
 
-def _steps(count: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """(timestep, next timestep) of each denoising step."""
-    times = trailing_timesteps(count).to(device)
-    return list(zip(times[:-1], times[1:], strict=True))
+def _steps(count: int, device: torch.device) -> list[tuple[float, Tensor, Tensor]]:
+    """Of each denoising step the timestep, as a number and as a tensor, and the next one."""
+    times = trailing_timesteps(count)
+    on_device = times.to(device)
+    return list(zip(times[:-1].tolist(), on_device[:-1], on_device[1:], strict=True))

@@ -84,6 +84,11 @@ def test_ready_keys_serve_every_call_of_a_chunk(model: EgoTwinTransformer3DModel
             expected, result = model(**new, **kwargs, cache=ring), model(**new, **kwargs, cache=ready)
             torch.testing.assert_close(result.video, expected.video, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(result.motion, expected.motion, atol=1e-5, rtol=1e-5)
+            told = {"video_timestep": None, "motion_timestep": None}
+            told["modulations"] = model.chunk_modulations(timestep, 0.0)
+            again = model(**new | told, **kwargs, cache=ready)
+            torch.testing.assert_close(again.video, expected.video, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(again.motion, expected.motion, atol=1e-5, rtol=1e-5)
         half = {"text": None, "temporal": "causal", "motion_only": True}
         torch.testing.assert_close(model(**new, **half, cache=ready).motion, expected.motion, atol=1e-5, rtol=1e-5)
         pairs = zip(result.cache.tensors().values(), expected.cache.tensors().values(), strict=True)
