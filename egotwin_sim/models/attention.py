@@ -84,10 +84,17 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, seen: Visibility)
 
 
 def block_attention(query: Tensor, key: Tensor, value: Tensor, seen: Visibility) -> tuple[Tensor, list[Tensor]]:
-    """Attention by matrix products, (B, heads, rows, D) over (B, heads, columns, D), and each block's weights."""
+    """Attention by matrix products: (B, rows, heads, D), and each block's weights (B * heads, block, columns).
+
+    Args:
+        query: (B, heads, rows, D).
+        key: (B, heads, columns, D).
+        value: likewise.
+        seen: with blocks.
+    """
     batch, heads, rows, width = query.shape
     q, k, v = (x.reshape(batch * heads, -1, width) for x in (query, key, value))
-    out, weights = torch.empty_like(q), []
+    out, weights = q.new_empty(batch, rows, heads, width), []
     with torch.autocast(query.device.type, enabled=False):
         q = q * width**-0.5
         for start, stop, columns in seen.blocks:
@@ -95,8 +102,9 @@ def block_attention(query: Tensor, key: Tensor, value: Tensor, seen: Visibility)
             if not seen.whole:
                 scores.view(batch, heads, stop - start, columns).add_(seen.bias[:, :, start:stop, :columns])
             weights.append(torch.softmax(scores, dim=-1))
-            out[:, start:stop] = torch.bmm(weights[-1], v[:, :columns])
-    return out.view(batch, heads, rows, width), weights
+            attended = torch.bmm(weights[-1], v[:, :columns])
+            out[:, start:stop] = attended.unflatten(0, (batch, heads)).transpose(1, 2)
+    return out, weights
 
 
 class BlockedAttention(torch.autograd.Function):
@@ -112,9 +120,9 @@ class BlockedAttention(torch.autograd.Function):
         q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
         by_head = [x.unflatten(0, query.shape[::2]) for x in (q, k, v)]
         out, weights = block_attention(by_head[0], by_head[1], by_head[2], seen)
-        ctx.save_for_backward(q, k, v, out.flatten(0, 1), *weights)
+        ctx.save_for_backward(q, k, v, out, *weights)
         ctx.blocks, ctx.heads, ctx.scale = seen.blocks, query.shape[2], query.shape[-1] ** -0.5
-        return out.transpose(1, 2)
+        return out
 
     @staticmethod
     @once_differentiable
@@ -124,7 +132,7 @@ class BlockedAttention(torch.autograd.Function):
         g = gradient.transpose(1, 2).reshape(q.shape)
         dq = torch.empty_like(q)
         dk, dv = torch.zeros_like(k, dtype=torch.float32), torch.zeros_like(v, dtype=torch.float32)
-        through = (g.float() * out.float()).sum(-1, keepdim=True).to(q.dtype)
+        through = (gradient.float() * out.float()).sum(-1, keepdim=True).to(q.dtype).transpose(1, 2).flatten(0, 1)
         for (start, stop, columns), weight in zip(ctx.blocks, weights, strict=True):
             g_rows = g[:, start:stop]
             dv[:, :columns] += torch.bmm(weight.transpose(1, 2), g_rows)

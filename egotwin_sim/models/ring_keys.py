@@ -33,7 +33,7 @@ class ReadyKeys:
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         self.key[:, :, self.past :], self.value[:, :, self.past :] = key, value
         if seen.blocks:
-            return block_attention(query, self.key, self.value, seen)[0].transpose(1, 2)
+            return block_attention(query, self.key, self.value, seen)[0]
         return F.scaled_dot_product_attention(query, self.key, self.value, attn_mask=seen.bias).transpose(1, 2)
 
 

@@ -32,7 +32,7 @@ from egotwin_sim.models.ring_keys import NewLevel, RingKeys
 from egotwin_sim.models.ring_levels import Level, choose_rows, ring_level
 from egotwin_sim.models.rotary import motion_rotary, motion_times, signed_sines, video_rotary
 from egotwin_sim.models.transformer_cache import LayerCache, RingCache, TransformerCache
-from egotwin_sim.models.transformer_layers import Branch, LayerModulation, Times, Tokens, apply_layer, modulate
+from egotwin_sim.models.transformer_layers import Branch, LayerModulation, Times, Tokens, apply_layer, modulate, project
 
 TABLES_KEPT = 16
 """Masks and position tables that a model keeps; a stream needs a handful, training one for each kind of window."""
@@ -361,6 +361,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         return_cache: bool = False,
         modulations: Modulations | None = None,
         motion_only: bool = False,
+        cache_only: bool = False,
         return_dict: bool = True,
     ) -> EgoTwinTransformerOutput | tuple[Tensor | None, Tensor | None]:
         """Predict v for video and motion.
@@ -389,6 +390,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             return_cache: whether the output carries the cache with these chunks in it.
             modulations: from `chunk_modulations`, instead of both timesteps.
             motion_only: leave out the layers above the motion branch, and predict no video.
+            cache_only: predict nothing, for a chunk that is only to be remembered; with `ready` keys.
             return_dict: an `EgoTwinTransformerOutput` rather than the tuple of video and motion.
 
         Raises:
@@ -396,6 +398,8 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         """
         if motion_only and (motion is None or return_cache):
             raise UserError("motion_only was given without motion, or with return_cache: it stops half-way up")
+        if cache_only and not (return_cache and isinstance(cache, RingKeys)):
+            raise UserError("cache_only was given without return_cache, or without keys made ready")
         known = cache.ring if isinstance(cache, RingKeys) else cache
         window = self._window(video, text, motion, latent_positions, rotary_positions, known, text_mask, temporal)
         if image_rotary_emb is not None and cache is not None:
@@ -431,16 +435,19 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             own: Any = self.motion_blocks[i] if motion is not None and i < len(self.motion_blocks) else None
             level = levels[0] if own is not None else levels[1]
             past = None if cache is None else cache.layers[i]
+            if cache_only and i == len(self.transformer_blocks) - 1:
+                layers.append(project(block, own, tokens, modulations.layers[i])[1])
+                break
             tokens, layer = apply_layer(block, own, tokens, modulations.layers[i], level, past)
             if return_cache:
                 layers.append(layer)
-            if motion is not None and i == len(self.motion_blocks) - 1:
+            if motion is not None and i == len(self.motion_blocks) - 1 and not cache_only:
                 head = (self.motion_norm_final, self.motion_norm_out, self.motion_proj_out)
                 motion_out = self._head(tokens.motion, modulations.motion_out, *head)
                 if video is None or motion_only:
                     break
         video_out = None
-        if video is not None and not motion_only:
+        if video is not None and not motion_only and not cache_only:
             p = self.config.patch_size
             patches = self._head(tokens.video, modulations.video_out, self.norm_final, self.norm_out, self.proj_out)
             patches = patches.reshape(batch, video.shape[1], *window.grid, self.config.out_channels, p, p)

@@ -14,7 +14,7 @@ from egotwin_sim.models.attention import attend
 from egotwin_sim.models.ring_keys import NewLevel, ReadyKeys
 from egotwin_sim.models.ring_levels import Level
 from egotwin_sim.models.rotary import rotate
-from egotwin_sim.models.transformer_cache import LayerCache, Pair, longer
+from egotwin_sim.models.transformer_cache import LayerCache, longer
 
 VIDEO, TEXT = 0, 1
 """Order of the experts in CogVideoX's modulation."""
@@ -152,15 +152,8 @@ def apply_layer(
     """
     num_text = tokens.text.shape[1]
     num_motion = tokens.motion.shape[1] if own is not None else 0
-
-    query, key, value = shared.attn1(_normed(shared.norm1, tokens, changes, 0))
-    text_pair, video_pair = (key[:, :num_text], value[:, :num_text]), (key[:, num_text:], value[:, num_text:])
-    motion_pair: Pair | None = None
-    if own is not None:
-        assert changes.motion is not None
-        motion_query, *motion_keys = own.attn1(own.norm1(tokens.motion, changes.motion[0]))
-        motion_pair = (motion_keys[0], motion_keys[1])
-        query = torch.cat([query[:, :num_text], motion_query, query[:, num_text:]], dim=1)
+    query, new = project(shared, own, tokens, changes)
+    text_pair, motion_pair, video_pair = new.text, new.motion, new.video
     if isinstance(past, ReadyKeys):
         assert isinstance(level, NewLevel)
         key, value = longer(motion_pair, video_pair)
@@ -170,9 +163,8 @@ def apply_layer(
         if past is not None:
             text_pair, video_pair = past.text, longer(past.video, video_pair)
             motion_pair = past.motion if motion_pair is None else longer(past.motion, motion_pair)
-        if own is not None or past is not None:
-            pairs = [text_pair, video_pair] if motion_pair is None else [text_pair, motion_pair, video_pair]
-            key, value = (torch.cat([pair[i] for pair in pairs], dim=1) for i in (0, 1))
+        pairs = [text_pair, video_pair] if motion_pair is None else [text_pair, motion_pair, video_pair]
+        key, value = (torch.cat([pair[i] for pair in pairs], dim=1) for i in (0, 1))
         if level.query_turn is not None and level.key_turn is not None:
             query, key = rotate(query, *level.query_turn), rotate(key, *level.key_turn)
         attended = attend(query, key, value, level.seen)
@@ -187,6 +179,19 @@ def apply_layer(
     tokens = _changed(tokens, changes, 0, shared.attn1.out(attended))
     tokens = _changed(tokens, changes, 1, shared.ff(_normed(shared.norm2, tokens, changes, 1)))
     return Tokens(tokens.text, motion, tokens.video), LayerCache(text_pair, motion_pair, video_pair)
+
+
+def project(shared: Branch, own: Branch | None, tokens: Tokens, changes: LayerModulation) -> tuple[Tensor, LayerCache]:
+    """Queries of the new tokens, ``[text | motion | video]``, and their keys and values; the start of `apply_layer`."""
+    num_text = tokens.text.shape[1]
+    query, key, value = shared.attn1(_normed(shared.norm1, tokens, changes, 0))
+    text, video = (key[:, :num_text], value[:, :num_text]), (key[:, num_text:], value[:, num_text:])
+    if own is None:
+        return query, LayerCache(text, None, video)
+    assert changes.motion is not None
+    motion_query, motion_key, motion_value = own.attn1(own.norm1(tokens.motion, changes.motion[0]))
+    query = torch.cat([query[:, :num_text], motion_query, query[:, num_text:]], dim=1)
+    return query, LayerCache(text, (motion_key, motion_value), video)
 
 
 def modulate(shared: Branch, own: Branch | None, times: Times, *, text: bool, video: bool) -> LayerModulation:

@@ -282,6 +282,6 @@ def _fill(frames: Tensor, mask: Tensor) -> Tensor:
         else:
             around = torch.where(have, mean, F.interpolate(around, size=cells, mode="nearest"))
     assert around is not None
-    blocks = (-1, 3, near[0], 8, near[1], 8)
-    filled = torch.addcmul(frames.view(blocks), (1 - mask).view(-1, 1, *blocks[2:]), around[:, :, :, None, :, None])
-    return filled.view(frames.shape)
+    across = around.repeat_interleave(8, dim=-1)[:, :, :, None]  # whole rows, so that a row is one vector
+    rows = near[0], 8
+    return torch.addcmul(frames.unflatten(2, rows), (1 - mask).unflatten(2, rows), across).view(frames.shape)

@@ -276,7 +276,7 @@ class StreamPipeline(Pipeline):
         with self._autocast():
             cache = self.transformer(
                 chunk.inputs, None, None, chunk.motion_tokens,
-                temporal="causal", cache=keys, modulations=clean, return_cache=True,
+                temporal="causal", cache=keys, modulations=clean, return_cache=True, cache_only=True,
             ).cache  # fmt: skip
         after = replace(
             state,

@@ -91,6 +91,8 @@ def test_ready_keys_serve_every_call_of_a_chunk(model: EgoTwinTransformer3DModel
             torch.testing.assert_close(again.motion, expected.motion, atol=1e-5, rtol=1e-5)
         half = {"text": None, "temporal": "causal", "motion_only": True}
         torch.testing.assert_close(model(**new, **half, cache=ready).motion, expected.motion, atol=1e-5, rtol=1e-5)
+        result = model(**new, **kwargs, cache=ready, cache_only=True)
+        assert result.video is None and result.motion is None
         pairs = zip(result.cache.tensors().values(), expected.cache.tensors().values(), strict=True)
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
         ring = result.cache
