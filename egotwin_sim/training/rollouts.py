@@ -110,11 +110,15 @@ class Rolled:
         picture: float (B, 3, 4, H, W), the dreamt frames.
         clean: float (B, C, h, w), the dreamt difference to the remembered view.
         true_clean: the difference that would have given the true frames.
+        prior: float (B, C, h, w), the remembered view.
+        condition: float (B, C + E, h, w), all that the denoiser was told beside the noise: the prior and its channels.
     """
 
     picture: Tensor
     clean: Tensor
     true_clean: Tensor
+    prior: Tensor
+    condition: Tensor
 
 
 def roll_out(
@@ -168,7 +172,8 @@ def roll_out(
         decoded, decoder = view.vae.decode((clean + prior)[:, :, None], decoder)
         decoder = DecoderCache([feature.detach() for feature in decoder.features])
         picture = decoded[:, 0].float()
-        rolled.append(Rolled(picture, clean, batch["future_latents"][:, k] - prior))
+        told = torch.cat([prior, channels], dim=1)
+        rolled.append(Rolled(picture, clean, batch["future_latents"][:, k] - prior, prior, told))
         if k + 1 < len(steps):
             newest, last = picture[:, :, -1].detach().clamp(-1, 1), at.stop - 1
             memory = memory.remember(view.remembered(newest, joints[:, last], poses[:, last]))

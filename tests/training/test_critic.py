@@ -1,50 +1,60 @@
-"""The critic learns to tell smears from pictures, and teaches the dreamer without teaching itself to be fooled."""
+"""The critic learns to tell smears from views, and teaches the dreamer without teaching itself to be fooled."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional as F
 
-from egotwin_sim.training.critic import PatchCritic, critic_losses
+from egotwin_sim.training.critic import LatentCritic, criticise
 
 
-def chunks(seed: int, blurred: bool = False) -> torch.Tensor:
-    """Chunks (4, 3, 4, 64, 64) of coarse squares, sharp or smeared."""
-    squares = torch.rand(4, 3, 1, 8, 8, generator=torch.Generator().manual_seed(seed)).mul(2).sub(1).round()
-    picture = squares.expand(-1, -1, 4, -1, -1).flatten(1, 2).repeat_interleave(8, -1).repeat_interleave(8, -2)
-    if blurred:
-        picture = F.avg_pool2d(F.pad(picture, (8,) * 4, mode="replicate"), 17, stride=1)
-    return picture.unflatten(1, (3, 4))
+def latents(seed: int, smeared: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latents (8, 4, 8, 8), what is known of them (8, 2, 8, 8), and a nudge."""
+    generator = torch.Generator().manual_seed(seed)
+    true = torch.randn(8, 4, 8, 8, generator=generator)
+    if smeared:
+        true = F.avg_pool2d(F.pad(true, (2,) * 4, mode="replicate"), 5, stride=1)
+    return true, torch.rand(8, 2, 8, 8, generator=generator), torch.randn(8, 4, 8, 8, generator=generator)
 
 
 def test_each_loss_trains_its_own_side() -> None:
     torch.manual_seed(0)
-    critic = PatchCritic((8, 16, 16))
-    dreamt = chunks(1, blurred=True).requires_grad_()
-    dreamer, mistakes = critic_losses(critic, dreamt, chunks(0))
-    dreamer.backward()
+    critic = LatentCritic(4, 2, width=16, blocks=(1, 1))
+    true, condition, nudge = latents(0)
+    dreamt = latents(1, smeared=True)[0].requires_grad_()
+    losses = criticise(critic, dreamt, true, condition, nudge)
+    losses.dreamer.backward()
     assert dreamt.grad is not None and dreamt.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in critic.parameters())
     dreamt.grad = None
-    mistakes.backward()
+    (losses.critic + losses.steepness).backward()
     assert dreamt.grad is None
     assert all(parameter.grad is not None for parameter in critic.parameters())
 
 
-def test_it_learns_to_prefer_pictures_and_its_opinion_sharpens() -> None:
+def test_it_learns_to_prefer_views_and_its_opinion_leads_there() -> None:
     torch.manual_seed(0)
-    critic = PatchCritic((8, 16, 16))
+    critic = LatentCritic(4, 2, width=16, blocks=(1, 1))
     optimiser = torch.optim.Adam(critic.parameters(), lr=3e-3)
     for step in range(60):
-        _, mistakes = critic_losses(critic, chunks(2 * step, blurred=True), chunks(2 * step + 1))
+        true, condition, nudge = latents(2 * step)
+        losses = criticise(critic, latents(2 * step + 1, smeared=True)[0], true, condition, nudge)
         optimiser.zero_grad()
-        mistakes.backward()
+        (losses.critic + 0.05 * losses.steepness).backward()
         optimiser.step()
-    smear = chunks(1000, blurred=True)
+    true, condition, nudge = latents(1000)
+    smear = latents(1001, smeared=True)[0].requires_grad_()
+    losses = criticise(critic, smear, true, condition, nudge)
+    assert losses.critic < 1
+    (gradient,) = torch.autograd.grad(losses.dreamer, smear)
     with torch.no_grad():
-        assert critic(chunks(1001)).mean() > critic(smear).mean() + 1
-    opinion, _ = critic_losses(critic, smear.requires_grad_(), chunks(1001))
-    (gradient,) = torch.autograd.grad(opinion, smear)
-    with torch.no_grad():
-        changed = smear - 0.5 * gradient / gradient.abs().amax()
-        assert critic(changed).mean() > critic(smear).mean()
+        better = smear - 0.5 * gradient / gradient.abs().amax()
+        assert criticise(critic, better, true, condition, nudge).dreamer < losses.dreamer
+
+
+def test_a_flat_critic_has_no_slope() -> None:
+    critic = LatentCritic(4, 2, width=16, blocks=(1, 1))
+    for parameter in critic.parameters():
+        torch.nn.init.zeros_(parameter)
+    true, condition, nudge = latents(0)
+    assert criticise(critic, true, true, condition, nudge).steepness == 0

@@ -20,7 +20,7 @@ from egotwin_sim.models.video_vae import FRAMES_PER_LATENT
 from egotwin_sim.pipelines.weights import StreamConfig
 from egotwin_sim.training.components import load_component, load_frozen
 from egotwin_sim.training.config import build, section
-from egotwin_sim.training.critic import PatchCritic, critic_losses
+from egotwin_sim.training.critic import LatentCritic, criticise
 from egotwin_sim.training.denoising import DenoisingConfig, denoising_loss
 from egotwin_sim.training.latents import latent_clips
 from egotwin_sim.training.pictures import edge_distribution_distance, gradient_distance, steepness_distance
@@ -47,6 +47,7 @@ class DistillConfig:
             smear.
         tail: what that distance gives the steepest edges more, see ``edge_distribution_distance``.
         adversarial_weight: of a critic's opinion; 0 trains without a critic.
+        slope_weight: of the critic's squared slope, which keeps it from telling the two apart too easily.
         coded_weight: of the same distances between true pictures and what the decoder makes of their latents. Above
             0 the video VAE's decoder is trained too, to ``out/video_vae``; its encoder, and so every latent, stays.
         anchor: samples of the streaming loss, which keeps what roll-outs under given motion do not use: dreaming the
@@ -66,6 +67,7 @@ class DistillConfig:
     distribution_weight: float = 4.0
     tail: float = 0.0
     adversarial_weight: float = 0.0
+    slope_weight: float = 0.05
     coded_weight: float = 0.0
     anchor: DenoisingConfig = field(default_factory=DenoisingConfig)
     anchor_batch: int = 8
@@ -109,7 +111,7 @@ def picture_distance(a: Tensor, b: Tensor, config: DistillConfig) -> tuple[Tenso
 
 def distill_loss(
     transformer: EgoTwinTransformer3DModel,
-    critic: PatchCritic | None,
+    critic: LatentCritic | None,
     schedule: NoiseSchedule,
     view: View,
     batch: dict[str, Any],
@@ -144,10 +146,15 @@ def distill_loss(
         loss = loss + config.coded_weight * distance
         figures["coded"] = coding["colour"]
     if critic is not None:
-        chunks = [x.unflatten(2, (-1, FRAMES_PER_LATENT)).transpose(1, 2).flatten(0, 1) for x in (dreamt, true)]
-        opinion, mistakes = critic_losses(critic, *chunks)
-        loss = loss + config.adversarial_weight * (opinion + mistakes)
-        figures |= {"opinion": opinion, "mistakes": mistakes}
+        opinion, mistakes, steepness = criticise(
+            critic,
+            torch.cat([part.clean + part.prior for part in rolled]),
+            rollout["future_latents"].transpose(0, 1).flatten(0, 1),
+            torch.cat([part.condition for part in rolled]),
+            torch.randn(noise.flatten(0, 1).shape, generator=generator, device=device),
+        )
+        loss = loss + config.adversarial_weight * (opinion + mistakes + config.slope_weight * steepness)
+        figures |= {"opinion": opinion, "mistakes": mistakes, "slope": steepness}
     return loss, figures
 
 
@@ -208,8 +215,10 @@ def train(
     view, null = view_of(reader, vae, depth_net), train_clips.null()
     torch.manual_seed(stage.trainer.seed)
     modules: dict[str, nn.Module] = {"transformer": transformer}
-    critic = PatchCritic() if stage.adversarial_weight else None
-    if critic is not None:
+    critic: LatentCritic | None = None
+    if stage.adversarial_weight:
+        channels = int(vae.config.latent_channels)
+        critic = LatentCritic(channels, int(transformer.config.in_channels) - channels)
         modules["critic"] = critic
     if stage.coded_weight:
         for part, parameter in vae.named_parameters():
