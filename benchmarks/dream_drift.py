@@ -250,6 +250,7 @@ def soak(args: Args, pipe: StreamPipeline) -> dict[str, Any]:
         "chunks": args.soak,
         "resident_mb": {"early": early[0] / 1e6, "late": late[0] / 1e6, "growth": grown},
         "step_ms": {"early": 1000 * early[1], "late": 1000 * late[1], "change": slower},
+        "step_ms_along": [float(1000 * np.median(part)) for part in np.array_split(seconds, args.soak // SOAK_LAST)],
         "last_frames": {"std": end.std.mean(), "saturation": end.saturation.mean()},
         "last_true_frames": {"std": wanted.std.mean(), "saturation": wanted.saturation.mean()},
         "goals_met": met,
