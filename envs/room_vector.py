@@ -18,7 +18,7 @@ from .base import Observation, checked_actions
 from .room import RoomEnv
 from .start import ResetOptions
 from .vector import read_autoreset_mode
-from .vector_options import own_options, own_seconds, own_seeds, reset_rows
+from .vector_options import count_of_envs, own_options, own_seconds, own_seeds, reset_rows
 
 
 class OwnOptions(gymnasium.Wrapper[Observation, np.ndarray, Observation, np.ndarray]):
@@ -118,8 +118,7 @@ def room_vector_env(
     Raises:
         UserError: no such weights, a loaded pipeline, or an argument that does not fit.
     """
-    if isinstance(num_envs, bool) or not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
-        raise UserError(f"num_envs is {num_envs!r}; expected a whole number from 1 on")
+    num_envs = count_of_envs(num_envs)
     if not isinstance(model, (str, Path)):
         raise UserError("a loaded pipeline cannot be sent to other processes; give the name or folder of its weights")
     shared = {"model": model, "render_mode": render_mode, "device": device}

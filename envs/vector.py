@@ -21,7 +21,7 @@ from .dream_start import DreamStart, draw_dream, noise_seed
 from .memory import available_memory, bytes_per_dream, require_memory
 from .model import Model
 from .start import ResetOptions, sample_start
-from .vector_options import own_options, own_rows, own_seconds, own_seeds, reset_rows
+from .vector_options import count_of_envs, own_options, own_rows, own_seconds, own_seeds, reset_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,11 +117,10 @@ class DreamVectorEnv(VectorEnv[Batch, Any, Any]):
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         output: str = "numpy",
     ) -> None:
-        if isinstance(num_envs, bool) or not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
-            raise UserError(f"num_envs is {num_envs!r}; expected a whole number from 1 on")
+        self.num_envs = count_of_envs(num_envs)
         if output not in OUTPUTS:
             raise UserError(f"output is {output!r}; expected {' or '.join(OUTPUTS)}")
-        self.num_envs, self.output, self.render_mode = int(num_envs), output, render_mode
+        self.output, self.render_mode = output, render_mode
         self.autoreset_mode = read_autoreset_mode(autoreset_mode)
         self.model = Model(model, device)
         self._require_memory()

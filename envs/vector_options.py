@@ -12,6 +12,17 @@ from egotwin_sim.errors import UserError
 RANKS = {"first_frame": 3, "initial_pose": 1}  # dimensions of one environment's array; other options are no arrays
 
 
+def count_of_envs(num_envs: int) -> int:
+    """How many environments are asked for.
+
+    Raises:
+        UserError: no whole number from 1 on.
+    """
+    if isinstance(num_envs, bool) or not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
+        raise UserError(f"num_envs is {num_envs!r}; expected a whole number from 1 on")
+    return int(num_envs)
+
+
 def own_options(options: dict[str, Any] | None, index: int, num_envs: int) -> dict[str, Any]:
     """The reset options of one environment of several.
 

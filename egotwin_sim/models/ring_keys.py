@@ -88,11 +88,10 @@ class RingKeys:
 
 def _order(ring: RingCache, motion: bool, per_latent: int) -> tuple[Tensor, Tensor]:
     """Which of a ring's columns ``[text | motion | video]``, the new chunk's included, are past and which are new."""
-    text, past, new, start = ring.layers[0].text[0].shape[1], [], [], 0
-    past.append(torch.arange(text))
-    start = text
-    for count, more in ((2 * ring.slots - 1 if motion else 0, CHUNK_TOKENS if motion else 0),
-                        (ring.slots * per_latent, per_latent)):  # fmt: skip
+    start = ring.layers[0].text[0].shape[1]
+    past, new = [torch.arange(start)], []
+    tokens = [(2 * ring.slots - 1, CHUNK_TOKENS)] if motion else []
+    for count, more in (*tokens, (ring.slots * per_latent, per_latent)):
         past.append(start + torch.arange(count))
         new.append(start + count + torch.arange(more))
         start += count + more

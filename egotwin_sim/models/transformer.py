@@ -702,9 +702,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
 
         key = ("ring", window.key, cache.sink, cache.slots, interaction, dtype, device)
         both = self._table(key, make)
-        filled = cache.filled
-        if filled.device.type == "cpu" and bool((filled == filled[0]).all()):
-            filled = filled[:1]
+        filled = cache.filled if cache.age is None else cache.filled[:1]
         chosen = [choose_rows(level, filled) for level in both]
         if window.text_mask is not None and not bool(window.text_mask.all()):
             padding = ~window.text_mask.to(device=device, dtype=torch.bool)

@@ -166,6 +166,12 @@ class RingCache:
         return (motion[0].shape[1] + 1) // 2
 
     @property
+    def age(self) -> int | None:
+        """The number of filled slots, where all rows have as many; None too where asking would stop a GPU."""
+        filled = self.filled
+        return int(filled[0]) if filled.device.type == "cpu" and bool((filled == filled[0]).all()) else None
+
+    @property
     def window(self) -> int:
         """W."""
         return self.slots - self.sink
@@ -180,14 +186,18 @@ class RingCache:
 
         It goes to the sink while that has room, then to the window, whose oldest chunk goes.
         """
-        slots, filled = self.slots, self.filled
-        ages = {int(filled[0])} if filled.device.type == "cpu" and bool((filled == filled[0]).all()) else set()
+        slots, filled, age = self.slots, self.filled, self.age
+        if age is None:
+            # Where each slot's content comes from, by the number of filled slots; `slots` is the new chunk.
+            stay = list(range(slots))
+            table = [stay[:n] + [slots] + stay[n + 1 :] for n in range(self.sink)]
+            table += [stay[: self.sink] + list(range(self.sink + 1, slots + 1))] * (slots - self.sink + 1)
+            source = torch.tensor(table, device=filled.device)[filled]
 
         def moved(old: Tensor, new: Tensor, short: int) -> Tensor:
             # Every slot has as many tokens, but for `short` ones that the first lacks.
             width = new.shape[1]
-            if ages:  # all rows alike: where the new chunk goes, and which one it pushes out
-                (age,) = ages
+            if age is not None:  # all rows alike: where the new chunk goes, and which one it pushes out
                 out = min(age, self.sink)
                 kept, rest = old[:, : out * width - short], old[:, (out + 1) * width - short :]
                 return torch.cat([kept, new, rest] if age < self.sink else [kept, rest, new], dim=1)
@@ -195,11 +205,6 @@ class RingCache:
             index = (source[..., None] * width + torch.arange(width, device=x.device)).flatten(1)[:, short:] - short
             return x[torch.arange(len(x), device=x.device)[:, None], index]
 
-        # Where each slot's content comes from, by the number of filled slots; `slots` is the new chunk.
-        stay = list(range(slots))
-        table = [stay[:n] + [slots] + stay[n + 1 :] for n in range(self.sink)]
-        table += [stay[: self.sink] + list(range(self.sink + 1, slots + 1))] * (slots - self.sink + 1)
-        source = torch.tensor(table, device=filled.device)[filled]
         pushed = []
         for old, new in zip(self.layers, layers, strict=True):
             motion: Pair | None = None

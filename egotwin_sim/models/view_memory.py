@@ -273,15 +273,11 @@ def _fill(frames: Tensor, mask: Tensor) -> Tensor:
     height, width = frames.shape[-2:]
     near = height // 8, width // 8
     colours, weights = F.avg_pool2d(frames, 8), F.avg_pool2d(mask, 8)
-    around: Tensor | None = None
+    around = frames.new_zeros(len(frames), 3, 1, 1)
     for cells in ((1, 1), (4, 4), near):  # the whole picture's mean, and what is nearer where there is something
         colour, weight = F.adaptive_avg_pool2d(colours, cells), F.adaptive_avg_pool2d(weights, cells)
-        mean, have = colour / weight.clamp_min(1e-4), weight > 1e-3
-        if around is None:
-            around = mean * have
-        else:
-            around = torch.where(have, mean, F.interpolate(around, size=cells, mode="nearest"))
-    assert around is not None
+        mean = colour / weight.clamp_min(1e-4)
+        around = torch.where(weight > 1e-3, mean, F.interpolate(around, size=cells, mode="nearest"))
     across = around.repeat_interleave(8, dim=-1)[:, :, :, None]  # whole rows, so that a row is one vector
     rows = near[0], 8
     return torch.addcmul(frames.unflatten(2, rows), (1 - mask).unflatten(2, rows), across).view(frames.shape)

@@ -15,12 +15,17 @@ def gradient_distance(a: Tensor, b: Tensor) -> Tensor:
     return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
 
 
+def luma(video: Tensor) -> Tensor:
+    """Float32 luma (B, T, H, W) of a video (B, 3, T, H, W)."""
+    return torch.einsum("bcthw,c->bthw", video.float(), video.new_tensor(LUMA, dtype=torch.float32))
+
+
 def steepness_distance(a: Tensor, b: Tensor) -> Tensor:
     """Mean absolute difference of the steepest luma edge of each 4x4 pixels of two videos (B, 3, T, H, W)."""
 
     def steepest(video: Tensor, dim: int) -> Tensor:
-        luma = torch.einsum("bcthw,c->bthw", video.float(), video.new_tensor(LUMA, dtype=torch.float32))
-        return F.max_pool2d(luma.diff(dim=dim).abs(), kernel_size=4, stride=2)
+        grey = luma(video)
+        return F.max_pool2d(grey.diff(dim=dim).abs(), kernel_size=4, stride=2)
 
     return sum(((steepest(a, dim) - steepest(b, dim)).abs().mean() for dim in (-1, -2)), start=a.new_zeros(()))
 
@@ -41,8 +46,8 @@ def edge_distribution_distance(a: Tensor, b: Tensor, cells: int = 4, tail: float
     """
 
     def ordered(video: Tensor) -> Tensor:
-        luma = torch.einsum("bcthw,c->bthw", video.float(), video.new_tensor(LUMA, dtype=torch.float32))
-        dx, dy = luma[..., :-1, 1:] - luma[..., :-1, :-1], luma[..., 1:, :-1] - luma[..., :-1, :-1]
+        grey = luma(video)
+        dx, dy = grey[..., :-1, 1:] - grey[..., :-1, :-1], grey[..., 1:, :-1] - grey[..., :-1, :-1]
         magnitude = F.pad((dx.square() + dy.square() + 1e-8).sqrt(), (0, 1, 0, 1))
         parts = magnitude.unflatten(-1, (cells, -1)).unflatten(-3, (cells, -1)).transpose(-3, -2)
         return parts.flatten(-2).sort(dim=-1).values
