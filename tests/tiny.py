@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
+from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
+from diffusers.schedulers.scheduling_ddim_cogvideox import CogVideoXDDIMScheduler
 from torch import nn
 
 from egotwin_sim.models import EgoTwinTransformer3DModel, MotionVAE, VideoVAE, load_text_encoder
 from egotwin_sim.models.depth import DepthNet
 from egotwin_sim.models.view_condition import CONDITION_CHANNELS
 from egotwin_sim.motion import Motion, Skeleton, encode
-from egotwin_sim.pipelines import StreamConfig, StreamPipeline
+from egotwin_sim.pipelines import EgoTwinPipeline, StreamConfig, StreamPipeline
 
 SIZE = 64
 LATENT_CHANNELS = 4
@@ -71,3 +76,55 @@ def standing() -> np.ndarray:
     quat = np.zeros((1, skeleton.num_joints, 4), np.float32)
     quat[..., 0] = 1
     return encode(Motion(np.array([[0, 0, skeleton.rest_root_height]], np.float32), quat, skeleton))[0]
+
+
+WORDS = "walk to the red blue box ball open door sit down".split()
+HEIGHT, WIDTH = 48, 64  # of the published form's frames
+
+
+def tiny_t5(words: Sequence[str] = WORDS) -> tuple[Any, Any]:
+    """A T5 encoder with random weights, 16 wide, and a tokenizer of a few words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+    vocabulary = ["<pad>", "</s>", "<unk>", *words]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    config = T5Config(vocab_size=len(vocabulary), d_model=16, d_kv=4, d_ff=32, num_layers=2, num_heads=4)
+    return T5EncoderModel(config).eval(), fast
+
+
+def tiny_published_pipeline(*, image_to_video: bool = False, **transformer: Any) -> EgoTwinPipeline:
+    """The published form: CogVideoX's VAE, a T5, clip motion tokens, frames that are not square, 9 frames a clip."""
+    torch.manual_seed(0)
+    vae = AutoencoderKLCogVideoX(
+        block_out_channels=(4,) * 4, latent_channels=LATENT_CHANNELS, layers_per_block=1, norm_num_groups=2
+    ).eval()
+    network = EgoTwinTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=(2 if image_to_video else 1) * LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        time_embed_dim=16,
+        text_embed_dim=16,
+        num_layers=2,
+        sample_width=WIDTH // 8,
+        sample_height=HEIGHT // 8,
+        max_text_seq_length=8,
+        use_rotary_positional_embeddings=True,
+        motion_channels=TOKEN_CHANNELS,
+        motion_dim=16,
+        **transformer,
+    )
+    motion_vae = shake(MotionVAE(latent_channels=TOKEN_CHANNELS, width=16, blocks=1, canonical="clip"), std=0.01)
+    text_encoder, tokenizer = tiny_t5()
+    scheduler = CogVideoXDDIMScheduler(
+        beta_schedule="scaled_linear", prediction_type="v_prediction", rescale_betas_zero_snr=True,
+        snr_shift_scale=1.0, timestep_spacing="trailing", clip_sample=False,
+    )  # fmt: skip
+    return EgoTwinPipeline(
+        shake(network), vae, motion_vae, scheduler, text_encoder, tokenizer, num_frames=9,
+        sampling={"num_inference_steps": 2, "guidance_scale": 2.0},
+    )  # fmt: skip

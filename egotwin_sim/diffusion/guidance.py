@@ -159,3 +159,30 @@ def guide_t2vm(
         motion_scales,
     )
     return guided_video, guided_motion
+
+
+def guide_shared(
+    model: Model, video: Noised, motion: Noised, video_text: float, motion_text: float
+) -> tuple[Tensor, Tensor]:
+    """Velocities of both from text, for weights with one timestep for both modalities (the paper's ablation).
+
+    No modality was ever absent or given in their training, so only the text guides:
+
+        eps = eps(z_v^t, z_m^t, null, t) + w_t [eps(z_v^t, z_m^t, c, t) - eps(z_v^t, z_m^t, null, t)]
+
+    Args:
+        model: the network.
+        video: z_v^t.
+        motion: z_m^t.
+        video_text: w_t of the video.
+        motion_text: w_t of the motion.
+
+    Returns:
+        Guided velocities of video and motion.
+    """
+    told = model(video, motion, True)
+    if video_text == motion_text == 1:
+        return told
+    null = model(video, motion, False)
+    guided = [n + weight * (t - n) for n, t, weight in zip(null, told, (video_text, motion_text), strict=True)]
+    return guided[0], guided[1]

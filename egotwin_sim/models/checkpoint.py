@@ -42,11 +42,10 @@ def load_whole(kind: type[Model], folder: str | Path, **options: Any) -> Model:
     if named != kind.__name__:
         raise UserError(f"{folder} holds a {named}, expected a {kind.__name__}; give the folder of the right model")
     options.setdefault("low_cpu_mem_usage", False)  # without accelerate diffusers can do no other, and warns at length
+    options |= {"output_loading_info": True, "use_safetensors": True, "local_files_only": True}
     try:
         # The base class's method, so that a class may call this from its own `from_pretrained`.
-        model, report = ModelMixin.from_pretrained.__func__(
-            kind, folder, output_loading_info=True, use_safetensors=True, local_files_only=True, **options
-        )
+        model, report = ModelMixin.from_pretrained.__func__(kind, folder, **options)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
         raise UserError(
             f"{folder}: the weights do not load ({_first_line(error)}); they are missing, damaged or of another config"
@@ -58,6 +57,21 @@ def load_whole(kind: type[Model], folder: str | Path, **options: Any) -> Model:
                 "use weights that were saved with this config"
             )
     return model
+
+
+class WholeModelMixin(ModelMixin):
+    """A diffusers model that is loaded from a local folder by `load_whole`, alone or as part of a pipeline.
+
+    A pipeline of diffusers finds out how to load a part by the name ``ModelMixin`` in the part's module: name it among
+    the class's bases as well.
+    """
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Any:
+        """Load a folder of `save_pretrained`; see `load_whole` for what is refused."""
+        subfolder = options.pop("subfolder", None)
+        folder = Path(pretrained_model_name_or_path)
+        return load_whole(cls, folder / subfolder if subfolder else folder, **options)
 
 
 def _first_line(error: Exception) -> str:

@@ -26,7 +26,8 @@ class TextEmbedding:
 
     Attributes:
         tokens: float32 (B, L, D), one row per token, padded to the encoder's `max_length`.
-        mask: bool (B, L), False at padding.
+        mask: bool (B, L), False at padding that the transformer shall not see. T5's padding is seen, as CogVideoX was
+            trained: its mask is True throughout.
         pooled: float32 (B, E), unit length: the mean over the text's own tokens.
     """
 
@@ -54,6 +55,8 @@ class TextEncoder(Protocol):
 
 class _LocalEncoder:
     """A transformers encoder with its tokenizer."""
+
+    padding_seen = False
 
     def __init__(
         self, tokenizer: Any, model: torch.nn.Module, max_length: int, dim: int, device: str | torch.device
@@ -99,7 +102,8 @@ class _LocalEncoder:
         mask = batch["attention_mask"].bool()
         tokens = self._states(batch["input_ids"], mask).float()
         mean = (tokens * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return TextEmbedding(tokens, mask, torch.nn.functional.normalize(mean, dim=-1))
+        seen = torch.ones_like(mask) if self.padding_seen else mask
+        return TextEmbedding(tokens, seen, torch.nn.functional.normalize(mean, dim=-1))
 
     def _states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Token states (B, L, D) of token ids (B, L)."""
@@ -155,6 +159,8 @@ class T5(_LocalEncoder):
         UserError: the folder is missing or holds no T5 with a tokenizer.
     """
 
+    padding_seen = True
+
     def __init__(
         self,
         folder: str | Path,
@@ -176,6 +182,13 @@ class T5(_LocalEncoder):
             _load_weights(parts[0], T5EncoderModel, dtype=dtype or "auto"),
         )
         super().__init__(tokenizer, model, max_length, model.config.d_model, device)
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any, max_length: int = 226, device: str | torch.device | None = None) -> T5:
+        """An encoder from a loaded `T5EncoderModel` and its tokenizer; without a device it stays where it is."""
+        encoder = cls.__new__(cls)
+        _LocalEncoder.__init__(encoder, tokenizer, model, max_length, model.config.d_model, device or model.device)
+        return encoder
 
     def _states(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return self._model(input_ids=ids).last_hidden_state

@@ -8,10 +8,9 @@ from typing import Any
 _HOME = {
     "BodyState": "body",
     "DreamState": "state",
+    "EgoTwinPipeline": "egotwin",
+    "EgoTwinPipelineOutput": "egotwin",
     "Generated": "stream",
-    "JointClip": "joint",
-    "JointConfig": "joint",
-    "JointPipeline": "joint",
     "Stream": "stream",
     "StreamConfig": "weights",
     "StreamPipeline": "stream",

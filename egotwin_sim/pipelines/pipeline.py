@@ -109,16 +109,10 @@ class Pipeline:
         folder = find_weights(path)
         config = read_config(folder)
         loaded = [
-            load_whole(kind, folder / name, torch_dtype=torch.float32).to(device)
-            for name, kind in NETWORKS.items()
+            load_whole(kind, folder / name, torch_dtype=torch.float32).to(device) for name, kind in NETWORKS.items()
         ]
         for module in loaded:
-            # Loaded weights lie in the file's memory: not aligned, and not in the layout that convolutions are fast in.
-            layout = torch.channels_last if isinstance(module, VideoVAE | DepthNet) else torch.contiguous_format
-            for weight in module.parameters():
-                weight.data = weight.data.clone(memory_format=layout if weight.ndim == 4 else torch.contiguous_format)
-            if options.get("precision", "bf16") == "bf16" and not isinstance(module, MotionVAE):
-                cast_products(module)
+            settle_weights(module, options.get("precision", "bf16"))
         video_vae, depth_net, motion_vae, transformer = loaded
         text_encoder = load_text_encoder(config.text_encoder)
         return cls(video_vae, depth_net, motion_vae, transformer, text_encoder, config, **options)
@@ -232,6 +226,16 @@ class Pipeline:
         """What the tokens (B, 2, Cm) of a chunk make of each body: features (B, motion_frames, D) for ``advance``."""
         current = torch.from_numpy(np.stack([body.features for body in bodies])).to(self.device)
         return self.motion_vae.decode_chunk(current, tokens).float().cpu().numpy()
+
+
+def settle_weights(module: nn.Module, precision: str) -> None:
+    """Bring a loaded network's weights into the memory layout, and the precision, that it is fast in."""
+    # Loaded weights lie in the file's memory: not aligned, and not in the layout that convolutions are fast in.
+    layout = torch.channels_last if isinstance(module, VideoVAE | DepthNet) else torch.contiguous_format
+    for weight in module.parameters():
+        weight.data = weight.data.clone(memory_format=layout if weight.ndim == 4 else torch.contiguous_format)
+    if precision == "bf16" and not isinstance(module, MotionVAE):
+        cast_products(module)
 
 
 def cast_products(module: nn.Module) -> None:

@@ -49,13 +49,18 @@ def shipped_weights() -> list[str]:
     return sorted(entry.parent.name for entry in WEIGHTS.glob(f"*/{CONFIG_NAME}"))
 
 
+def shipped_folder(name: str) -> Path:
+    """The folder of shipped weights."""
+    return WEIGHTS / name
+
+
 def find_weights(path: str | Path) -> Path:
     """The folder of shipped weights by name ("nano"), or of what ``save_pretrained`` wrote.
 
     Raises:
         UserError: no such weights.
     """
-    folder = WEIGHTS / path if str(path) in shipped_weights() else Path(path)
+    folder = shipped_folder(str(path)) if str(path) in shipped_weights() else Path(path)
     if not (folder / CONFIG_NAME).is_file():
         raise UserError(
             f"no stream weights at {folder}: expected one of {', '.join(shipped_weights()) or 'none shipped'}, or a "

@@ -11,7 +11,7 @@ from egotwin_sim.models.motion_vae import MotionVAE
 from egotwin_sim.models.text_encoder import load_text_encoder
 from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
 from egotwin_sim.models.video_vae import VideoVAE
-from egotwin_sim.pipelines import StreamConfig, StreamPipeline
+from egotwin_sim.pipelines import EgoTwinPipeline, StreamConfig, StreamPipeline
 from egotwin_sim.training.components import load_component
 
 
@@ -32,5 +32,6 @@ def pack(config: dict[str, Any], init: Path, out: Path) -> None:
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     pipeline.save_pretrained(partial)
+    EgoTwinPipeline.of_stream(pipeline).save_index(partial)
     shutil.rmtree(out, ignore_errors=True)
     partial.rename(out)
