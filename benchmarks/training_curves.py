@@ -11,7 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-STAGES = ("video-vae", "motion-vae", "text-motion", "joint", "stream", "distill", "refine")
+STAGES = ("video-vae", "motion-vae", "text-motion", "joint", "stream", "distill", "refine", "modes")
 
 
 def read(path: Path, kind: str, name: str) -> tuple[list[int], list[float]]:

@@ -71,7 +71,7 @@ def generate(
     if not todo:
         return
 
-    pipeline = _load(weights, device, dtype, sampler, offload, tiling)
+    pipeline = _load(weights, device, dtype, sampler, batch, offload, tiling)
     frames = None if seconds is None else _frames(seconds, pipeline)
     for first in range(0, len(todo), batch):
         part = todo[first : first + batch]
@@ -101,14 +101,14 @@ def _done(out: Path, job: Job) -> bool:
 
 
 def _load(
-    weights: str, device: str | None, dtype: str | None, sampler: str | None, offload: bool, tiling: bool
+    weights: str, device: str | None, dtype: str | None, sampler: str | None, batch: int, offload: bool, tiling: bool
 ) -> EgoTwinPipeline:
     import torch
     from diffusers.schedulers.scheduling_ddim_cogvideox import CogVideoXDDIMScheduler
     from diffusers.schedulers.scheduling_dpm_cogvideox import CogVideoXDPMScheduler
 
-    from egotwin_sim.models.footprint import check_pipeline_memory
     from egotwin_sim.pipelines import EgoTwinPipeline
+    from egotwin_sim.pipelines.memory import check_memory
 
     samplers = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
     dtypes = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -117,13 +117,13 @@ def _load(
     if dtype is not None and dtype not in dtypes:
         raise UserError(f"--dtype {dtype}: expected {', '.join(dtypes)}")
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    options = {} if dtype is None else {"torch_dtype": dtypes[dtype]}
+    options = {} if dtype is None else {"dtype": dtypes[dtype]}
     pipeline = EgoTwinPipeline.from_pretrained(weights, **options)
     if sampler is not None:
         pipeline.scheduler = samplers[sampler].from_config(pipeline.scheduler.config)
     if tiling:
         pipeline.enable_vae_tiling()
-    check_pipeline_memory(pipeline, chosen, offload=offload)
+    check_memory(pipeline, chosen, batch=batch, offload=offload)
     if offload:
         pipeline.enable_model_cpu_offload(device=chosen)
     else:
@@ -215,7 +215,7 @@ def _generate(
         "use_dynamic_cfg": dynamic,
         "num_frames": frames,
     }
-    result = pipeline(
+    videos, motions = pipeline(
         [job.text for job in jobs],
         [job.mode for job in jobs],
         [given.first_frame for given in inputs],
@@ -223,10 +223,11 @@ def _generate(
         [given.video for given in inputs],
         [given.motion for given in inputs],
         generator=[torch.Generator().manual_seed(job.seed) for job in jobs],
+        return_dict=False,
         **options,
     )
     told = {name: value for name, value in options.items() if value is not None}
-    for job, given, clip, motion in zip(jobs, inputs, result.videos, result.motions, strict=True):
+    for job, given, clip, motion in zip(jobs, inputs, videos, motions, strict=True):
         about = {"job": job.identity(), "options": told, "notes": list(given.notes)}
         _write(out, job.name, clip, motion, about, round(pipeline.clip_shape.video_fps))
         typer.echo(f"{out / job.name}.mp4: {len(clip)} frames; {job.name}.npz: {len(motion)} motion frames")

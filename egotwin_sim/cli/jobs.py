@@ -76,7 +76,7 @@ def read_jobs(path: Path, template: Job) -> list[Job]:
     """
     if not path.is_file():
         raise UserError(f"--prompts {path} is no file: give a text file with a prompt a line, or .jsonl")
-    jobs = []
+    jobs: list[Job] = []
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     for number, line in enumerate(lines, start=1):
         if not line:

@@ -203,7 +203,7 @@ class EgoTwinPipeline(DiffusionPipeline):
             sampling={
                 "num_inference_steps": config.view_steps,
                 "motion_num_inference_steps": config.body_steps,
-                "motion_lead": config.body_steps,
+                "motion_lead": "all",
                 "guidance_scale": 1.0,
                 "motion_guidance_scale": config.body_guidance,
                 "tv2m": {"motion_num_inference_steps": VIDEO_READ_STEPS, "motion_guidance_scale": 1.0},
@@ -272,7 +272,7 @@ class EgoTwinPipeline(DiffusionPipeline):
         num_frames: int | None = None,
         num_inference_steps: int | None = None,
         motion_num_inference_steps: int | None = None,
-        motion_lead: int | None = None,
+        motion_lead: int | str | None = None,
         guidance_scale: float | None = None,
         motion_guidance_scale: float | None = None,
         motion_to_video_scale: float | None = None,
@@ -303,7 +303,7 @@ class EgoTwinPipeline(DiffusionPipeline):
             num_inference_steps: denoising steps of the video.
             motion_num_inference_steps: of the motion; those of the video when None.
             motion_lead: "t2vm": steps that the motion takes before the video's first. 0 denoises both together, as
-                the paper does; all of the motion's steps dream the body first, and its view then.
+                the paper does; "all" dreams the body first, and its view then.
             guidance_scale: w_t, weight of the text for the video. 1 is none.
             motion_guidance_scale: w_t for the motion; the video's when None.
             motion_to_video_scale: w_m, weight of the motion for the video.
@@ -552,11 +552,10 @@ class EgoTwinPipeline(DiffusionPipeline):
         ):
             if setting[name] is None:
                 setting[name] = setting[source]
-        lead = setting["motion_lead"]
-        if not 0 <= lead <= setting["motion_num_inference_steps"]:
-            raise UserError(
-                f"motion_lead is {lead}; expected 0 to the motion's {setting['motion_num_inference_steps']} steps"
-            )
+        steps = setting["motion_num_inference_steps"]
+        lead = setting["motion_lead"] = steps if setting["motion_lead"] == "all" else setting["motion_lead"]
+        if not isinstance(lead, int) or not 0 <= lead <= steps:
+            raise UserError(f'motion_lead is {lead!r}; expected 0 to the motion\'s {steps} steps, or "all"')
         return setting
 
     def _noise(

@@ -49,7 +49,9 @@ class MemoryRollout:
         self._given_video: Tensor | None = None
         self._given_tokens: Tensor | None = None
         if self.mode == "tv2m":
-            pictures = torch.from_numpy(np.stack([clip.video for clip in clips])).to(networks.device)
+            pictures = torch.from_numpy(np.stack([clip.video for clip in clips if clip.video is not None])).to(
+                networks.device
+            )
             with networks._autocast():
                 coded = networks.video_vae.encode(image_to_unit(pictures.permute(0, 4, 1, 2, 3)))
             self._given_video = coded.transpose(1, 2).float()

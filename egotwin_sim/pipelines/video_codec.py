@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
 from torch import Tensor
@@ -35,8 +37,8 @@ class VideoCodec:
             return torch.cat([self.encode(row[None]) for row in video])
         if isinstance(self.vae, VideoVAE):
             return self.vae.encode(video).transpose(1, 2).float()
-        moments = self.vae.encode(video.to(self.vae.dtype)).latent_dist
-        return (moments.mode() * self.vae.config.scaling_factor).transpose(1, 2).float()
+        moments: Any = self.vae.encode(video.to(self.vae.dtype))
+        return (moments.latent_dist.mode() * self.vae.config.scaling_factor).transpose(1, 2).float()
 
     def decode(self, latents: Tensor) -> Tensor:
         """Video float32 (B, 3, 1 + 4K, H, W) in [-1, 1] of latents (B, 1 + K, C, H/8, W/8)."""
@@ -45,4 +47,5 @@ class VideoCodec:
         latents = latents.transpose(1, 2)
         if isinstance(self.vae, VideoVAE):
             return join_chunks(self.vae.decode(latents)[0]).float()
-        return self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample.float()
+        decoded: Any = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype))
+        return decoded.sample.float()
