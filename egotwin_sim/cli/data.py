@@ -1,4 +1,4 @@
-"""`egotwin data`: generate, describe and verify datasets."""
+"""`egotwin data`: generate, convert, describe and verify datasets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-app = typer.Typer(help="Generate, describe and verify datasets.", no_args_is_help=True)
+from egotwin_sim.data.convert import SOURCES
+from egotwin_sim.errors import UserError
+
+app = typer.Typer(help="Generate, convert, describe and verify datasets.", no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(help="A dataset folder.", show_default=False)]
 
@@ -73,6 +76,49 @@ def room(
     with _bar() as report:
         generate_room_dataset(out, clips, seed, workers, size, seconds, report)
     typer.echo(f"{clips} clips in {out}")
+
+
+def _kinds() -> str:
+    """The kinds of data sets with their layouts, for the help."""
+    return "\n\n".join(
+        [
+            "KIND is one of",
+            *(f"[bold]{name}[/bold]: {kind.what} Expects {kind.layout}" for name, kind in SOURCES.items()),
+        ]
+    )
+
+
+@app.command(epilog=_kinds())
+def convert(
+    kind: Annotated[str, typer.Argument(help="What the data set is, see below.", show_default=False)],
+    path: Annotated[Path, typer.Argument(help="Its folder.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="A new or empty folder, or one to go on with.", show_default=False)],
+    size: Annotated[str, typer.Option(help="Pictures: side, or height x width, multiples of 16 pixels.")] = "256",
+    seconds: Annotated[float, typer.Option(help="Length of a clip.")] = 5.0,
+    limit: Annotated[int | None, typer.Option(help="Clips to try at most.", show_default="all")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="name=value, an option of the kind; may be repeated.")
+    ] = None,
+) -> None:
+    """Convert a data set of recordings to clips: video, body motion and text, as a LeRobot v3.0 dataset.
+
+    What cannot be used is skipped, and why is printed and kept in report.json. An interrupted run goes on when the same
+    command is given again.
+    """
+    from egotwin_sim.data.convert.cut import CutConfig, parse_size
+    from egotwin_sim.data.convert.options import build_source
+    from egotwin_sim.data.convert.runner import convert as run
+
+    config = CutConfig(parse_size(size), seconds)
+    source = build_source(kind, path, option or [])
+    if out.resolve().is_relative_to(path.resolve()):
+        raise UserError(f"--out {out} lies inside the data set {path}: give a folder elsewhere")
+    with _bar() as progress:
+        report = run(source, out, config, limit=limit, workers=workers, progress=progress)
+    for line in report.lines():
+        typer.echo(line)
+    typer.echo(f"{out}: `egotwin data verify {out}` checks it; all of the above is in {out / 'report.json'}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""One encoded episode: rows, compressed video and text, ready to be appended to a dataset."""
+"""One encoded episode: rows, compressed video (or none) and text, ready to be appended to a dataset."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from egotwin_sim.data.clip import Clip
+from egotwin_sim.data.clip import Clip, motion_frames_per_video_frame
 from egotwin_sim.data.columns import DEPTH, VIDEO, motion_to_rows
 from egotwin_sim.data.depth import depth_to_grey
 from egotwin_sim.data.statistics import histogram
 from egotwin_sim.data.video_file import Encoding, encode_video
 from egotwin_sim.errors import UserError
+from egotwin_sim.motion import Motion
 
 ENCODINGS = {VIDEO: Encoding("rgb"), DEPTH: Encoding("grey")}
 
@@ -28,8 +29,8 @@ class Episode:
     Attributes:
         text: the task.
         rows: (T, W) arrays by column name, without the index columns.
-        videos: mp4 bytes of T frames by video key.
-        histogram: int64 (3, 256), how often each level is in the colour video.
+        videos: mp4 bytes of T frames by video key; empty for motion alone.
+        histogram: int64 (3, 256), how often each level is in the colour video; zeros for motion alone.
         notes: values for the episode's own row in the dataset's table of episodes.
     """
 
@@ -112,3 +113,23 @@ def encode_episode(
         histogram=histogram(clip.video),
         notes=dict(notes or {}),
     )
+
+
+def encode_motion(motion: Motion, text: str, fps: int = 8, notes: Mapping[str, str] | None = None) -> Episode:
+    """Encode a clip that has no video, as rows at the rate that its video would have.
+
+    Args:
+        motion: 1 + n (T - 1) frames, n motion frames a row.
+        text: what the body does.
+        fps: rows per second.
+        notes: text for the episode's own row.
+
+    Raises:
+        UserError: empty text, or a motion that does not end with a row.
+    """
+    per_row = motion_frames_per_video_frame(motion.fps, fps)
+    if (len(motion) - 1) % per_row:
+        raise UserError(f"{len(motion)} motion frames do not end with a row: expected 1 + {per_row} n; cut the motion")
+    if not text.strip():
+        raise UserError("the clip's text is empty: say what the body does")
+    return Episode(text, motion_to_rows(motion, per_row), {}, np.zeros((3, 256), dtype=np.int64), dict(notes or {}))

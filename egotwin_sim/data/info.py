@@ -22,13 +22,13 @@ def describe(root: Path | str) -> list[tuple[str, str]]:
     """
     reader = LeRobotReader(root)
     frames = sum(reader.length(episode) for episode in range(len(reader)))
-    height, width = reader.features[VIDEO]["shape"][:2]
+    unit = "video frames" if reader.has_video else "rows"
     size = sum(path.stat().st_size for path in reader.root.rglob("*") if path.is_file())
     lines = [
         ("folder", str(reader.root)),
         ("format", f"LeRobot {reader.info['codebase_version']}, egotwin {reader.info['egotwin']['format_version']}"),
-        ("clips", f"{len(reader)} ({frames} video frames, {frames / reader.fps / 60:.1f} minutes)"),
-        ("video", f"{width}x{height}, {reader.fps} frames/s" + (", with depth" if reader.has_depth else "")),
+        ("clips", f"{len(reader)} ({frames} {unit}, {frames / reader.fps / 60:.1f} minutes)"),
+        ("video", _video(reader)),
         ("motion", f"{reader.motion_fps:g} frames/s, {reader.skeleton.num_joints} joints"),
         ("splits", ", ".join(f"{name} {len(part)}" for name, part in reader.splits.items())),
         ("on disk", f"{size / 1e6:.1f} MB, {size / 1e3 / len(reader):.0f} kB a clip"),
@@ -38,6 +38,13 @@ def describe(root: Path | str) -> list[tuple[str, str]]:
         lines += _rooms(reader)
     lines += [("example", reader.text(episode)) for episode in range(min(EXAMPLES, len(reader)))]
     return lines
+
+
+def _video(reader: LeRobotReader) -> str:
+    if not reader.has_video:
+        return f"none, motion alone, {reader.fps} rows/s"
+    height, width = reader.features[VIDEO]["shape"][:2]
+    return f"{width}x{height}, {reader.fps} frames/s" + (", with depth" if reader.has_depth else "")
 
 
 def _rooms(reader: LeRobotReader) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from egotwin_sim.data.clip import Clip, motion_frames_per_video_frame
 from egotwin_sim.data.columns import DEPTH, JOINT_QUAT, ROOT_POSITION, VIDEO, rows_to_motion, skeleton_from_json
 from egotwin_sim.data.depth import grey_to_depth
 from egotwin_sim.data.lerobot_writer import (
+    CAMERA_NOTE,
     CODEBASE_VERSION,
     EPISODES_PATH,
     FORMAT_VERSION,
@@ -42,17 +43,21 @@ class LeRobotReader:
         info: the content of meta/info.json.
         fps: video frames per second.
         motion_fps: motion frames per second.
-        camera: the head camera of every clip.
         skeleton: the body of every clip.
         splits: episode ranges by name.
         features: shapes and types by name: LeRobot's and, of our own, depth.
     """
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, *, needs_video: bool = False) -> None:
         """Open a dataset and check that all its files are there, whole and of this version.
 
+        Args:
+            root: the folder.
+            needs_video: refuse a dataset of motion alone.
+
         Raises:
-            UserError: the folder is missing, unfinished, of another version, or a file is missing or truncated.
+            UserError: the folder is missing, unfinished, of another version, or a file is missing or truncated; or
+                there is no video where it is needed.
         """
         self.root = Path(root)
         self.info = _read_info(self.root)
@@ -60,7 +65,7 @@ class LeRobotReader:
         try:
             self.fps = int(self.info["fps"])
             self.motion_fps = float(own["motion_fps"])
-            self.camera = Camera.from_json(own["camera"])
+            self._camera = Camera.from_json(own["camera"]) if own["camera"] is not None else None
             self.skeleton = skeleton_from_json(own["skeleton"])
             self.splits = {name: _parse_range(text) for name, text in self.info["splits"].items()}
             self.features: dict[str, dict[str, Any]] = self.info["features"] | own["features"]
@@ -70,6 +75,8 @@ class LeRobotReader:
             raise UserError(
                 f"{self.root / INFO_PATH} is damaged ({error!r}): restore it, or make the data again"
             ) from error
+        if needs_video and not self.has_video:
+            raise self._without_video()
         self.motion_per_frame = motion_frames_per_video_frame(self.motion_fps, self.fps)
         _require_files(self.root, files)
         self._episodes = self._read_episodes()
@@ -99,6 +106,32 @@ class LeRobotReader:
     def tasks(self) -> list[str]:
         """The distinct texts by task index."""
         return list(self._tasks)
+
+    @property
+    def has_video(self) -> bool:
+        """Whether clips have video; without it there is motion and text alone."""
+        return VIDEO in self.features
+
+    @property
+    def camera(self) -> Camera:
+        """The head camera of every clip that has none of its own (`camera_of`).
+
+        Raises:
+            UserError: the dataset holds motion alone.
+        """
+        if self._camera is None:
+            raise self._without_video()
+        return self._camera
+
+    def camera_of(self, episode: int) -> Camera:
+        """The head camera of an episode.
+
+        Raises:
+            UserError: the dataset holds motion alone, or there is no such episode.
+        """
+        if not self.has_video or f"egotwin/{CAMERA_NOTE}" not in self._episodes:
+            return self.camera
+        return Camera.from_json(json.loads(self.note(CAMERA_NOTE, episode)))
 
     @property
     def has_depth(self) -> bool:
@@ -155,8 +188,10 @@ class LeRobotReader:
             uint8 (T, H, W, 3) RGB; (T, H, W) levels for `depth.ego`.
 
         Raises:
-            UserError: there are no such frames, or the file is damaged.
+            UserError: there is no video, there are no such frames, or the file is damaged.
         """
+        if not self.has_video:
+            raise self._without_video()
         start, stop = self._window(episode, start, stop)
         first = self.first_frame_in_file(episode, key)
         try:
@@ -191,13 +226,13 @@ class LeRobotReader:
             depth: whether to decode depth, if the dataset has it.
 
         Raises:
-            UserError: there are no such frames, or a file is damaged.
+            UserError: there is no video, there are no such frames, or a file is damaged.
         """
         return Clip(
             video=self.frames(episode, start, stop),
             motion=self.motion(episode, start, stop),
             text=self.text(episode),
-            camera=self.camera,
+            camera=self.camera_of(episode),
             depth=self.depth(episode, start, stop) if depth and self.has_depth else None,
             fps=float(self.fps),
         )
@@ -251,6 +286,12 @@ class LeRobotReader:
             if key != "data":
                 file.close()
         self._open = {}
+
+    def _without_video(self) -> UserError:
+        return UserError(
+            f"{self.root} holds motion without video: it can train the motion VAE and text to motion; "
+            "for anything else, give a dataset with video"
+        )
 
     def _value(self, column: str, episode: int) -> Any:
         self._require_episode(episode)
@@ -328,10 +369,10 @@ class LeRobotReader:
 
 def _read_info(root: Path) -> dict[str, Any]:
     if not root.is_dir():
-        raise UserError(f"{root} is no folder: give a dataset folder, made by `egotwin data room`")
+        raise UserError(f"{root} is no folder: give a dataset folder, made by `egotwin data`")
     if not (root / INFO_PATH).is_file():
         if (root / UNFINISHED).is_dir():
-            raise UserError(f"{root} is an unfinished dataset: run the same `egotwin data room` command again")
+            raise UserError(f"{root} is an unfinished dataset: run the same `egotwin data` command again")
         raise UserError(f"{root} is no dataset: it has no {INFO_PATH}")
     info = _read_json(root / INFO_PATH)
     version = info.get("codebase_version")

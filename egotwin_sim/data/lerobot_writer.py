@@ -31,6 +31,11 @@ DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 INFO_PATH, STATS_PATH, TASKS_PATH = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"
+REPORT_PATH = "report.json"  # of a conversion
+# Notes of episodes that the reader knows: the recording that a clip was cut from, and its camera as JSON where the
+# clips of a dataset have different ones.
+SEQUENCE_NOTE, CAMERA_NOTE = "sequence", "camera"
+CONTENT = ("data", "videos", REPORT_PATH, "meta")  # of a finished dataset; meta last: without it, there is no dataset
 CHUNK_FILES = 1000
 STAGING = ".writing"
 _EPISODES_PER_ROW_GROUP = 64
@@ -81,8 +86,8 @@ class LeRobotWriter:
         self,
         root: Path,
         *,
-        size: tuple[int, int],
-        camera: Camera,
+        size: tuple[int, int] | None,
+        camera: Camera | None,
         skeleton: Skeleton,
         fps: int = 8,
         motion_fps: float = 16.0,
@@ -99,8 +104,8 @@ class LeRobotWriter:
 
         Args:
             root: a folder that does not exist or is empty.
-            size: (H, W) of the video, even numbers of pixels.
-            camera: the head camera of every clip.
+            size: (H, W) of the video, even numbers of pixels; None for motion without video.
+            camera: the head camera of every clip without one of its own (`CAMERA_NOTE`); None without video.
             skeleton: the body of every clip.
             fps: video frames per second.
             motion_fps: motion frames per second, a whole multiple of `fps`.
@@ -114,13 +119,15 @@ class LeRobotWriter:
             video_file_mb: a video file is closed before it would hold more.
 
         Raises:
-            UserError: `root` is not empty, or the rates do not fit.
+            UserError: `root` is not empty, the rates do not fit, or there is a size without a camera or the reverse.
         """
         require_empty(root, ignore)
-        self.root, self.fps, self.size, self.depth = root, fps, size, depth
+        if (size is None) != (camera is None) or (depth and size is None):
+            raise UserError("a dataset with video has a size and a camera, one of motion alone has neither, nor depth")
+        self.root, self.fps, self.size = root, fps, size
         self.motion_fps, self.skeleton, self.camera = motion_fps, skeleton, camera
         self.columns = motion_columns(skeleton, motion_frames_per_video_frame(motion_fps, fps)) | dict(extra or {})
-        self.video_keys = (VIDEO, DEPTH) if depth else (VIDEO,)
+        self.video_keys: tuple[str, ...] = () if size is None else (VIDEO, DEPTH) if depth else (VIDEO,)
         self.notes, self.about, self.robot_type = tuple(notes), dict(about or {}), robot_type
         self.file_mb = {"data": data_file_mb, "video": video_file_mb}
         self.episodes = self.frames = 0
@@ -191,7 +198,8 @@ class LeRobotWriter:
                 row |= {f"videos/{key}/{name}": value for name, value in self._write_video(key, episode).items()}
             stats = {name: column_stats(values) for name, values in rows.items()}
             # For LeRobot's features alone: its editing tools fail on the statistics of anything else.
-            stats[VIDEO] = picture_stats(episode.histogram, length)
+            if self.size is not None:
+                stats[VIDEO] = picture_stats(episode.histogram, length)
             row |= {f"stats/{name}/{kind}": value for name, each in stats.items() for kind, value in each.items()}
             row |= {f"egotwin/{name}": episode.notes[name] for name in self.notes}
             self._pending.append(row)
@@ -203,11 +211,12 @@ class LeRobotWriter:
         self.episodes += 1
         self.frames += length
 
-    def close(self, splits: Mapping[str, range] | None = None) -> None:
+    def close(self, splits: Mapping[str, range] | None = None, report: Mapping[str, Any] | None = None) -> None:
         """Write the tables of contents and move everything into place.
 
         Args:
             splits: episode ranges by name; all episodes are `train` when left out.
+            report: the content of `REPORT_PATH`, which is not written without it.
 
         Raises:
             UserError: no episode was added, or the disk is full.
@@ -217,9 +226,12 @@ class LeRobotWriter:
                 raise UserError(f"no episode was given for {self.root}: add at least one")
             with writing(self.root):
                 self._close_files()
+                if report is not None:
+                    self._write_json(REPORT_PATH, report)
                 self._write_tables_of_contents(splits or {"train": range(self.episodes)})
-                for name in ("data", "videos", "meta"):  # meta last: without it, there is no dataset
-                    (self._stage / name).rename(self.root / name)
+                for name in CONTENT:
+                    if (self._stage / name).exists():
+                        (self._stage / name).rename(self.root / name)
                 self._stage.rmdir()
         except BaseException:
             self.abort()
@@ -233,6 +245,7 @@ class LeRobotWriter:
         shutil.rmtree(self._stage, ignore_errors=True)
         for name in ("data", "videos", "meta"):
             shutil.rmtree(self.root / name, ignore_errors=True)
+        (self.root / REPORT_PATH).unlink(missing_ok=True)
         if self._made_root and self.root.exists():
             self.root.rmdir()
 
@@ -320,12 +333,13 @@ class LeRobotWriter:
         tasks = pd.DataFrame({"task_index": range(len(self._tasks))}, index=pd.Index(list(self._tasks), name="task"))
         tasks.to_parquet(self._path(TASKS_PATH))
         stats = {name: running.result() for name, running in self._stats.items()}
-        stats[VIDEO] = picture_stats(self._histogram, self.frames)
+        if self.size is not None:
+            stats[VIDEO] = picture_stats(self._histogram, self.frames)
         self._write_json(STATS_PATH, {name: _plain(each) for name, each in stats.items()})
         self._write_json(INFO_PATH, self._info(splits))
 
     def _info(self, splits: Mapping[str, range]) -> dict[str, Any]:
-        height, width = self.size
+        height, width = self.size or (0, 0)
         videos = {
             key: {
                 "dtype": "video",
@@ -359,12 +373,12 @@ class LeRobotWriter:
             "fps": self.fps,
             "splits": {name: f"{part.start}:{part.stop}" for name, part in splits.items()},
             "data_path": DATA_PATH,
-            "video_path": VIDEO_PATH,
+            "video_path": VIDEO_PATH if self.video_keys else None,
             "features": videos | {name: column.to_feature() for name, column in self._all_columns().items()},
             "egotwin": {
                 "format_version": FORMAT_VERSION,
                 "motion_fps": self.motion_fps,
-                "camera": self.camera.to_json(),
+                "camera": self.camera.to_json() if self.camera is not None else None,
                 "skeleton": skeleton_to_json(self.skeleton),
                 "features": own,
                 **self.about,

@@ -11,7 +11,7 @@ import numpy as np
 
 from egotwin_sim.data.columns import ACTION, DEPTH, STATE, motion_to_rows, rows_to_motion
 from egotwin_sim.data.lerobot_reader import LeRobotReader
-from egotwin_sim.data.lerobot_writer import sha256
+from egotwin_sim.data.lerobot_writer import SEQUENCE_NOTE, sha256
 from egotwin_sim.data.video_file import VideoFile
 from egotwin_sim.errors import UserError
 
@@ -133,14 +133,21 @@ def _check_splits(reader: LeRobotReader) -> Iterator[str]:
     if covered != list(range(len(reader))):
         yield "the splits do not hold each episode once"
         return
-    if ROOM_SEED not in reader.features:
-        return
-    owner: dict[int, str] = {}
+    owner: dict[str, str] = {}
     for name, part in reader.splits.items():
         for episode in part:
-            room = int(reader.columns(episode, (ROOM_SEED,))[ROOM_SEED][0, 0])
-            if owner.setdefault(room, name) != name:
-                yield f"room {room} of episode {episode} is in the splits {owner[room]} and {name}"
+            place = _place(reader, episode)
+            if place and owner.setdefault(place, name) != name:
+                yield f"{place} of episode {episode} is in the splits {owner[place]} and {name}"
+
+
+def _place(reader: LeRobotReader, episode: int) -> str | None:
+    """What no two splits may share: the room or the recording that a clip is from."""
+    if ROOM_SEED in reader.features:
+        return f"room {int(reader.columns(episode, (ROOM_SEED,))[ROOM_SEED][0, 0])}"
+    if f"egotwin/{SEQUENCE_NOTE}" in reader.episode_table():
+        return f"sequence {reader.note(SEQUENCE_NOTE, episode)}"
+    return None
 
 
 def _check_stats(reader: LeRobotReader) -> Iterator[str]:

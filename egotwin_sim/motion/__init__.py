@@ -15,6 +15,7 @@ from egotwin_sim.motion.head_centric import (
 from egotwin_sim.motion.motion import Motion
 from egotwin_sim.motion.retarget import Imported, ImportReport
 from egotwin_sim.motion.skeleton import Skeleton
+from egotwin_sim.motion.xsens import load_xsens
 
 __all__ = [
     "ImportReport",
@@ -31,5 +32,6 @@ __all__ = [
     "head_pose",
     "load_amc",
     "load_bvh",
+    "load_xsens",
     "recanonicalise",
 ]

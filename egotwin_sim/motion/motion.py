@@ -116,7 +116,21 @@ class Motion:
         if not (np.isfinite(fps) and fps > 0):
             raise UserError(f"fps is {fps}; expected a positive number of frames per second")
         count = int(np.floor((len(self) - 1) * fps / self.fps + 1e-6)) + 1
-        at = np.minimum(np.arange(count) * (self.fps / fps), len(self) - 1)
+        return self.sampled(np.minimum(np.arange(count) * (self.fps / fps), len(self) - 1), fps)
+
+    def sampled(self, at: np.ndarray, fps: float) -> Motion:
+        """The motion at frame numbers that need not be whole: positions linearly, rotations by slerp.
+
+        Args:
+            at: (N,), from 0 to T - 1.
+            fps: frames per second of the result.
+
+        Raises:
+            UserError: a number lies outside.
+        """
+        at = np.asarray(at, dtype=np.float64)
+        if not ((at >= 0) & (at <= len(self) - 1)).all():
+            raise UserError(f"a motion of {len(self)} frames has no frames {at.min():g} to {at.max():g}")
         before = np.minimum(at.astype(int), max(len(self) - 2, 0))
         after = np.minimum(before + 1, len(self) - 1)
         fraction = at - before

@@ -16,7 +16,7 @@ from egotwin_sim.errors import UserError
 from egotwin_sim.motion.capture import Capture
 from egotwin_sim.motion.joint_names import map_joints
 from egotwin_sim.motion.motion import Motion, default_skeleton, forward_kinematics
-from egotwin_sim.motion.rotations import axis_angle_to_matrix, matrix_to_quat, quat_to_matrix, slerp, yaw_matrix
+from egotwin_sim.motion.rotations import matrix_to_quat, quat_to_matrix, shortest_turn, slerp, yaw_matrix
 from egotwin_sim.motion.skeleton import Skeleton
 
 _SIDES = ("left", "right")
@@ -75,6 +75,7 @@ def retarget(
     scale: float = 1.0,
     joint_map: Mapping[str, str] | None = None,
     rest_frame: int | None = None,
+    drop_rest_pose: bool = True,
 ) -> Imported:
     """Move a recording to our skeleton, our axes and our rate, with the feet on the floor.
 
@@ -85,6 +86,7 @@ def retarget(
         scale: factor on the travelled way, on top of the one that makes the source's legs as long as ours.
         joint_map: our joint names to the source's, where the names do not tell.
         rest_frame: the frame in which the source stands upright, facing forward; without it, all rotations zero.
+        drop_rest_pose: drop a first frame in the rest pose, which tools put before a recording.
 
     Raises:
         UserError: a joint that is needed was not found, or the rest pose is not that of someone who stands.
@@ -118,7 +120,7 @@ def retarget(
     axes, up_axis = _axes(capture.source, rest_position, at)
     rest_position = rest_position @ axes.T
 
-    if rest_frame is None and _starts_in_rest_pose(capture):
+    if rest_frame is None and drop_rest_pose and _starts_in_rest_pose(capture):
         notes.append("the first frame is the rest pose and was dropped")
         position, rotation = position[1:], rotation[1:]
 
@@ -152,7 +154,7 @@ def retarget(
     hip_offset = np.mean([skeleton.offsets[skeleton.index[f"{side}_hip"]] for side in _SIDES], axis=0)
     root = between_hips - ours["pelvis"] @ hip_offset
     motion = Motion(root, matrix_to_quat(local), skeleton, capture.fps).resampled(fps)
-    lift = -_floor_height(motion)
+    lift = -floor_height(motion)
     motion = replace(motion, root_position=motion.root_position + np.array([0.0, 0.0, lift], dtype=np.float32))
 
     used = set(mapped.values())
@@ -184,7 +186,7 @@ def sole_heights(motion: Motion) -> np.ndarray:
     return np.stack(heights, axis=-1)
 
 
-def _floor_height(motion: Motion) -> float:
+def floor_height(motion: Motion) -> float:
     """Height in metres of the floor under a motion, from where its soles stand."""
     heights = sole_heights(motion)
     lowest = heights.min(axis=1)
@@ -280,7 +282,7 @@ def _limb(
         if child in at:
             # Each bone is turned on from where its parent's turn leaves it, so that the twist carries over.
             bone = alignment @ skeleton.offsets[skeleton.index[child]]
-            alignment = _shortest_turn(bone, rest[at[child]] - rest[at[name]]) @ alignment
+            alignment = shortest_turn(bone, rest[at[child]] - rest[at[name]]) @ alignment
         ours[name] = ours[name] @ alignment
     return alignment
 
@@ -301,7 +303,7 @@ def _hand(
         fingers = capture.parents[joint] == at[wrist] and "thumb" not in capture.names[joint].lower()
         if fingers and np.linalg.norm(capture.offsets[joint]) > 0:
             bone = alignment @ skeleton.offsets[skeleton.index[wrist]]
-            alignment = _shortest_turn(bone, rest[joint] - rest[at[wrist]]) @ alignment
+            alignment = shortest_turn(bone, rest[joint] - rest[at[wrist]]) @ alignment
             break
     ours[wrist] = ours[wrist] @ alignment
 
@@ -332,20 +334,6 @@ def _foot(
     for name in (ankle, foot):
         if name in ours:
             ours[name] = ours[name] @ best
-
-
-def _shortest_turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The smallest rotation (3, 3) that takes the direction a (3,) to that of b (3,); none if one has no length."""
-    lengths = np.linalg.norm(a) * np.linalg.norm(b)
-    if lengths == 0:
-        return np.eye(3)
-    axis, cosine = np.cross(a, b) / lengths, a @ b / lengths
-    sine = np.linalg.norm(axis)
-    if sine < 1e-9:
-        # Opposite directions: half a turn about any axis across them.
-        across = np.cross(a, np.eye(3)[np.argmin(np.abs(a))])
-        return np.eye(3) if cosine > 0 else axis_angle_to_matrix(np.pi * across / np.linalg.norm(across))
-    return axis_angle_to_matrix(axis / sine * np.arctan2(sine, cosine))
 
 
 def _between(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:

@@ -173,6 +173,24 @@ def rotation_angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.linalg.norm(matrix_to_axis_angle(np.swapaxes(a, -1, -2) @ b), axis=-1)
 
 
+def shortest_turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The smallest rotations (..., 3, 3) that take the directions a (..., 3) to b (..., 3).
+
+    None where one of them has no length; half a turn about any axis across them where they are opposite.
+    """
+    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    safe = np.where(lengths > 0, lengths, 1.0)
+    across, cosine = np.cross(a, b) / safe[..., None], np.sum(a * b, axis=-1) / safe
+    sine = np.linalg.norm(across, axis=-1)
+    parallel = sine < 1e-9
+    any_across = np.cross(a, np.eye(3)[np.argmin(np.abs(a), axis=-1)])
+    axis = np.where(parallel[..., None], any_across, across)
+    length = np.linalg.norm(axis, axis=-1, keepdims=True)
+    axis = axis / np.where(length > 0, length, 1.0)
+    angle = np.where(parallel, np.where(cosine < 0, np.pi, 0.0), np.arctan2(sine, cosine))
+    return axis_angle_to_matrix(axis * np.where(lengths > 0, angle, 0.0)[..., None])
+
+
 def axis_matrix(axis: str, angle: np.ndarray) -> np.ndarray:
     """Rotation matrices (..., 3, 3) about the axis "x", "y" or "z" by angles (...,) in radians."""
     angle = np.asarray(angle)

@@ -99,3 +99,19 @@ def test_float32_stays_float32():
 def test_a_quaternion_without_length_is_refused():
     with pytest.raises(ValueError, match="length zero"):
         rot.quat_normalize(np.zeros((2, 4)))
+
+
+def test_the_shortest_turn_takes_one_direction_to_another_about_what_is_across_both():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 30, 3))
+    b[0], b[1], a[2] = 2.0 * a[0], -3.0 * a[1], 0.0
+    turn = rot.shortest_turn(a, b)
+    np.testing.assert_allclose(np.linalg.det(turn), 1.0, atol=1e-12)
+    length = np.linalg.norm(b, axis=-1) / np.where(np.arange(30) == 2, 1.0, np.linalg.norm(a, axis=-1))
+    taken = (turn @ a[..., None])[..., 0] * length[:, None]
+    np.testing.assert_allclose(np.delete(taken, 2, axis=0), np.delete(b, 2, axis=0), atol=1e-9)
+    cosine = np.sum(a * b, axis=-1) / np.maximum(np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1), 1e-12)
+    angle = rot.rotation_angle(np.broadcast_to(np.eye(3), turn.shape), turn)
+    np.testing.assert_allclose(np.delete(angle, 2), np.arccos(np.clip(np.delete(cosine, 2), -1, 1)), atol=1e-7)
+    np.testing.assert_allclose(turn[2], np.eye(3))  # what has no length turns nothing
+    np.testing.assert_allclose(rot.shortest_turn(a[5], b[5]), turn[5])
