@@ -29,7 +29,7 @@ from memory import resident_bytes
 from torch import Tensor
 
 from egotwin_sim.errors import UserError
-from egotwin_sim.models import transformer as transformer_module
+from egotwin_sim.models import transformer_layers
 from egotwin_sim.models.transformer_cache import TransformerCache
 from egotwin_sim.pipelines import BodyState, DreamState, Generated, StreamPipeline, pipeline, stream
 from egotwin_sim.room.layout import sample_layout
@@ -225,9 +225,9 @@ def compiled(pipe: StreamPipeline) -> Iterator[None]:
     masks are chosen in Python.
     """
     torch._dynamo.reset()
-    layer = torch.compile(transformer_module.apply_layer, dynamic=False)
+    layer = torch.compile(transformer_layers.apply_layer, dynamic=False)
     with (
-        patch.object(transformer_module, "apply_layer", layer),
+        patch.object(transformer_layers, "apply_layer", layer),
         patch.object(pipe.video_vae, "decode", torch.compile(pipe.video_vae.decode, dynamic=False)),
         patch.object(pipe.video_vae, "encode_chunks", torch.compile(pipe.video_vae.encode_chunks, dynamic=False)),
     ):

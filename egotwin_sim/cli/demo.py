@@ -56,7 +56,7 @@ def demo(
     from egotwin_sim.pipelines.stream import StreamPipeline
     from egotwin_sim.room.world import RoomWorld
 
-    layout, text, room_seed = _room_for(goal, seed)
+    layout, text, room_seed = room_for(goal, seed)
     typer.echo(f'goal: "{text}" (room {room_seed}: {", ".join(layout.names)})')
     pipeline = StreamPipeline.from_pretrained(weights)
     world = RoomWorld(layout, size=pipeline.config.image_size)
@@ -144,7 +144,7 @@ def _check_folder(out: Path) -> None:
         raise UserError(f"--out {out} is a file; give a folder")
 
 
-def _room_for(goal: str | None, seed: int) -> tuple[RoomLayout, str, int]:
+def room_for(goal: str | None, seed: int) -> tuple[RoomLayout, str, int]:
     """The first room from the seed on that has what the goal names."""
     from egotwin_sim.room.goals import goals_of, parse_goal
     from egotwin_sim.room.layout import sample_layout

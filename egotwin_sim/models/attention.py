@@ -32,13 +32,18 @@ class Visibility:
     blocks: tuple[Block, ...]
 
     @classmethod
-    def of(cls, mask: Tensor, bounds: list[int], dtype: torch.dtype) -> Visibility:
-        """From a bool mask (rows, columns); a block lies between two neighbours of `bounds`."""
+    def of(cls, mask: Tensor, bounds: list[int], dtype: torch.dtype, device: torch.device | None = None) -> Visibility:
+        """From a bool mask (rows, columns); a block lies between two neighbours of `bounds`.
+
+        The bias is on `device`, on the mask's if None.
+        """
+        device = mask.device if device is None else device
         blocks: tuple[Block, ...] = ()
         if mask.shape[1] <= BLOCKED_UP_TO:
             blocks = blocks_of(mask, bounds)
         whole = bool(mask.all())
-        bias = torch.zeros(1, 1, dtype=dtype, device=mask.device).expand(mask.shape) if whole else as_bias(mask, dtype)
+        nothing = torch.zeros(1, 1, dtype=dtype, device=device).expand(mask.shape)
+        bias = nothing if whole else as_bias(mask.to(device), dtype)
         return cls(bias[None, None], whole, blocks)
 
     def without(self, padding: Tensor, has_rows: bool) -> Visibility:
@@ -66,7 +71,7 @@ def blocks_of(mask: Tensor, bounds: list[int]) -> tuple[Block, ...]:
 
 def as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """0 where a bool mask is True, -inf elsewhere."""
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, float("-inf"))
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, seen: Visibility) -> Tensor:

@@ -10,6 +10,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from egotwin_sim.models.checkpoint import WholeModelMixin
 from egotwin_sim.models.video_vae import ResBlock, start_at_zero
 from egotwin_sim.models.view_memory import R_HEAD_CAMERA, rays
 
@@ -51,7 +52,7 @@ def plane_depths(T_world_head: Tensor, size: tuple[int, int], fovy: float) -> Te
         return torch.stack([depth_to_unit(depth), elevation], dim=1)
 
 
-class DepthNet(ModelMixin, ConfigMixin):
+class DepthNet(WholeModelMixin, ModelMixin, ConfigMixin):
     """Depth of one frame from its colours and the head's pose: a small U-Net at 1/4, 1/8, 1/16 and 1/32.
 
     Args:

@@ -1,4 +1,4 @@
-"""The motion VAE: head-centric motion features to motion tokens and back, causal both ways."""
+"""The motion VAE: motion features to motion tokens and back, causal both ways."""
 
 from __future__ import annotations
 
@@ -12,8 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from egotwin_sim.errors import UserError
-from egotwin_sim.models.motion_geometry import canonical_frame, consistent_state, head_pose, invert, move_features
-from egotwin_sim.motion import Layout, Skeleton
+from egotwin_sim.models.checkpoint import WholeModelMixin
+from egotwin_sim.models.motion_geometry import (
+    canonical_frame,
+    consistent_state,
+    head_pose,
+    invert,
+    joint_positions,
+    move_features,
+)
+from egotwin_sim.models.root_geometry import root_body
+from egotwin_sim.motion import Skeleton
+from egotwin_sim.motion.representation import find_representation
 
 FRAMES_PER_TOKEN = 4
 _LOGVAR_RANGE = (-12.0, 4.0)
@@ -109,8 +119,8 @@ def next_gap(frames: Tensor, chunk: Tensor, gap: Tensor) -> Tensor:
     return invert(end) @ gap @ true_end
 
 
-class MotionVAE(ModelMixin, ConfigMixin):
-    """Causal variational autoencoder of head-centric motion, 4 frames a token (paper section "motion VAE", equation 1).
+class MotionVAE(WholeModelMixin, ModelMixin, ConfigMixin):
+    """Causal variational autoencoder of body motion, 4 frames a token (paper section "motion VAE", equation 1).
 
     1 + 4n frames become 1 + n tokens: token 0 is a function of frame 0 alone, token k of the frames up to 4k, and the
     frames 4k-3..4k are decoded from the tokens up to k. Frame 0 is decoded by a network of its own; the later frames
@@ -121,13 +131,15 @@ class MotionVAE(ModelMixin, ConfigMixin):
     both are in the config (`set_feature_statistics`, `set_token_statistics`).
 
     Args:
-        feature_dim: D, 282 for the default skeleton.
+        feature_dim: D; for the default skeleton 282 (head-centric) or 263 (root-centric).
         latent_channels: C, numbers per token.
         width: channels of the networks.
         blocks: residual blocks at each of the three rates, in the encoder and in the decoder.
         canonical: "chunk" (1 + `frames_per_chunk` frames, in the canonical frame of the chunk's first state) or "clip"
             (1 + 4n frames, in that of the clip's; the paper).
         frames_per_chunk: motion frames of one chunk, for "chunk".
+        representation: "head" (the paper's head-centric features) or "root" (HumanML3D's, its ablation), which has the
+            "clip" form only.
         feature_mean: D means.
         feature_std: one spread for each of the 7 parts of a feature vector, so that the units within a part stay equal.
         change_std: for each part, the spread of its change since a sample's first frame, in normalised units.
@@ -135,7 +147,7 @@ class MotionVAE(ModelMixin, ConfigMixin):
         token_std: likewise.
 
     Raises:
-        UserError: an unknown canonical form, or a width that belongs to no skeleton.
+        UserError: an unknown canonical form or representation, or a width that belongs to no skeleton.
     """
 
     @register_to_config
@@ -147,6 +159,7 @@ class MotionVAE(ModelMixin, ConfigMixin):
         blocks: int = 2,
         canonical: str = "chunk",
         frames_per_chunk: int = 8,
+        representation: str = "head",
         feature_mean: Sequence[float] | None = None,
         feature_std: Sequence[float] | None = None,
         change_std: Sequence[float] | None = None,
@@ -156,7 +169,10 @@ class MotionVAE(ModelMixin, ConfigMixin):
         super().__init__()
         if canonical not in ("chunk", "clip"):
             raise UserError(f"canonical is {canonical!r}; expected chunk or clip")
-        self.layout = Layout.of_width(feature_dim)
+        if representation == "root" and canonical != "clip":
+            raise UserError('representation "root" needs canonical "clip": its states do not know where the head is')
+        self.representation = find_representation(representation)
+        self.layout = self.representation.of_width(feature_dim)
         self._on_device: dict[str, Tensor] = {}
         self.encoder = nn.Sequential(
             nn.Linear(2 * feature_dim, width),
@@ -302,6 +318,12 @@ class MotionVAE(ModelMixin, ConfigMixin):
             gap = next_gap(frames, chunks[:, k], gap)
             state = consistent_state(frames[:, -2], frames[:, -1], skeleton, fps)
         return Tracked(torch.cat(tokens, dim=1), torch.stack(decoded, dim=1))
+
+    def body(self, features: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
+        """Joint positions (B, T, J, 3) and head poses (B, T, 4, 4) in the canonical frame, from features (B, T, D)."""
+        if self.config.representation == "root":
+            return root_body(features, skeleton)
+        return joint_positions(features, skeleton), head_pose(features)
 
     def normalise(self, features: Tensor) -> Tensor:
         """Physical features (..., D) to zero mean and unit scale."""

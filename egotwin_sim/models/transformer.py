@@ -31,8 +31,12 @@ from egotwin_sim.models.interaction_mask import interaction_mask, motion_chunks
 from egotwin_sim.models.ring_keys import NewLevel, RingKeys
 from egotwin_sim.models.ring_levels import Level, choose_rows, ring_level
 from egotwin_sim.models.rotary import motion_rotary, motion_times, signed_sines, video_rotary
+from egotwin_sim.models.separate_text import with_own_text
 from egotwin_sim.models.transformer_cache import LayerCache, RingCache, TransformerCache
-from egotwin_sim.models.transformer_layers import Branch, LayerModulation, Times, Tokens, apply_layer, modulate, project
+from egotwin_sim.models.transformer_layers import Branch, LayerModulation, Times, Tokens, modulate, project
+
+NOT_COGVIDEOX = ("motion_channels", "motion_dim", "motion_layers", "interaction", "separate_text", "shared_timestep")
+"""Settings that a CogVideoX config does not have."""
 
 TABLES_KEPT = 16
 """Masks and position tables that a model keeps; a stream needs a handful, training one for each kind of window."""
@@ -153,11 +157,17 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         motion_channels: channels C of a motion token.
         motion_dim: width of the motion branch.
         motion_layers: layers of the motion branch; half of `num_layers` if None.
+        interaction: whether video and motion see each other by the interaction mask only, where a call does not say.
+        separate_text: text has weights of its own (as in the first MM-DiT, arXiv 2403.03206) instead of CogVideoX's.
+            Those of its last layer count by their keys and values alone.
+        shared_timestep: trained with one timestep for both modalities. Nothing here depends on it: it says that a
+            given modality (TM2V, TV2M) and guidance by an absent one are not defined for these weights.
 
     Raises:
         UserError: a config that cannot be built.
     """
 
+    _supports_gradient_checkpointing = True
     _no_split_modules = ["Branch", "CogVideoXPatchEmbed"]
     _skip_layerwise_casting_patterns = ["patch_embed", "norm"]
 
@@ -194,6 +204,9 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         motion_channels: int = 32,
         motion_dim: int = 768,
         motion_layers: int | None = None,
+        interaction: bool = True,
+        separate_text: bool = False,
+        shared_timestep: bool = False,
     ) -> None:
         super().__init__()
         inner_dim = num_attention_heads * attention_head_dim
@@ -237,7 +250,13 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             "dropout": dropout,
             "activation_fn": activation_fn,
         }
-        self.transformer_blocks = nn.ModuleList([Branch(inner_dim, experts=2, **block) for _ in range(num_layers)])
+        experts = 1 if separate_text else 2
+        self.transformer_blocks = nn.ModuleList(
+            [Branch(inner_dim, experts=experts, **block) for _ in range(num_layers)]
+        )
+        self.text_blocks = nn.ModuleList(
+            [Branch(inner_dim, experts=1, **block) for _ in range(num_layers if separate_text else 0)]
+        )
         self.norm_final = nn.LayerNorm(inner_dim, norm_eps, norm_elementwise_affine)
         head = {"norm_elementwise_affine": norm_elementwise_affine, "norm_eps": norm_eps, "chunk_dim": 1}
         self.norm_out = AdaLayerNorm(embedding_dim=time_embed_dim, output_dim=2 * inner_dim, **head)
@@ -253,9 +272,9 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         self.motion_proj_out = nn.Linear(motion_dim, motion_channels)
 
         self._tables: dict[Hashable, Any] = {}
-        self._initialise()
+        self.initialise()
 
-    def _initialise(self) -> None:
+    def initialise(self) -> None:
         """Start as CogVideoX and DiT do: every layer an identity (gates at zero), the prediction zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -274,7 +293,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         silent += [self.proj_out, self.motion_proj_out]
         silent += [
             norm.linear
-            for block in (*self.transformer_blocks, *self.motion_blocks)
+            for block in (*self.transformer_blocks, *self.text_blocks, *self.motion_blocks)
             for norm in (block.norm1, block.norm2)
         ]
         for module in silent:
@@ -306,17 +325,15 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
                 pipeline's, which has it in `transformer`. Text-to-video and image-to-video checkpoints load, with their
                 own number of input channels.
             torch_dtype: dtype of the result; the module's own, or float32 for a folder, if None.
-            **motion_config: `motion_channels`, `motion_dim`, `motion_layers`.
+            **motion_config: `motion_channels`, `motion_dim`, `motion_layers`, and the switches `interaction`,
+                `separate_text` (text's weights then start as a copy of the shared ones) and `shared_timestep`.
 
         Raises:
             UserError: not a CogVideoX 1.0 transformer, missing or unknown weights, or a setting of another branch.
         """
-        unknown = sorted(set(motion_config) - {"motion_channels", "motion_dim", "motion_layers"})
+        unknown = sorted(set(motion_config) - set(NOT_COGVIDEOX))
         if unknown:
-            raise UserError(
-                f"from_cogvideox does not take {', '.join(unknown)}: "
-                "it takes motion_channels, motion_dim, motion_layers"
-            )
+            raise UserError(f"from_cogvideox does not take {', '.join(unknown)}: it takes {', '.join(NOT_COGVIDEOX)}")
         if isinstance(source, str | Path):
             folder = Path(source)
             folder = folder / "transformer" if (folder / "transformer").is_dir() else folder
@@ -335,7 +352,10 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             name: value for name, value in source.config.items() if not name.startswith("_") and name != "ofs_embed_dim"
         }
         model = nn.Module.to(cls(**config, **motion_config), dtype=torch_dtype or source.dtype, device=source.device)
-        missing, unexpected = model.load_state_dict(source.state_dict(), strict=False)
+        weights = source.state_dict()
+        if model.config.separate_text:
+            weights = with_own_text(weights)
+        missing, unexpected = model.load_state_dict(weights, strict=False)
         lost = [name for name in missing if "motion" not in name]
         if lost or unexpected:
             raise UserError(
@@ -355,7 +375,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         image_rotary_emb: tuple[Tensor, Tensor] | None = None,
         latent_positions: Sequence[int] | Tensor | None = None,
         rotary_positions: Sequence[float] | Tensor | None = None,
-        interaction: bool = True,
+        interaction: bool | None = None,
         temporal: str = "bidirectional",
         cache: TransformerCache | RingCache | RingKeys | None = None,
         return_cache: bool = False,
@@ -383,7 +403,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
                 leave chunks out (a sink and the newest ones). If None, 0..F-1, or the numbers that follow the cache's.
             rotary_positions: times of the latents, cached ones first, for the positions; 0, 1, 2, ... if None, so that
                 positions are relative to the window.
-            interaction: whether video and motion see each other by the interaction mask only.
+            interaction: whether video and motion see each other by the interaction mask only; the config's if None.
             temporal: "bidirectional" or "causal".
             cache: text and earlier chunks, from `return_cache`; with a `RingCache` the call takes one new chunk. Where
                 the same chunk takes several calls, `ready` does part of their work once.
@@ -406,6 +426,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             raise UserError("image_rotary_emb was given with a cache: give rotary_positions instead")
         batch, device = window.batch, self.motion_embed.weight.device
         dtype = self._product_dtype()
+        interaction = self.config.interaction if interaction is None else interaction
         levels: tuple[Level | NewLevel, Level | NewLevel]
         if isinstance(cache, RingKeys):
             levels = cache.levels
@@ -415,16 +436,19 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             levels = self._levels(window, interaction, temporal, image_rotary_emb, dtype, device)
         if modulations is None:
             times = self._embed_times(window, video_timestep, motion_timestep, temporal, device)
-            modulations = self._modulations(
-                times, text=text is not None, video=video is not None, motion=window.has_motion
-            )
+            changes: list[Any] = [times] * len(self.transformer_blocks)
+            motion_change = self._head_modulation(self.motion_norm_out, times.motion) if motion is not None else None
+            video_change = self._head_modulation(self.norm_out, times.video) if video is not None else None
         elif cache is None or len(window.new) != 1 or motion is None:
             raise UserError("modulations go with a cache, and with one new latent and its two motion tokens")
+        else:
+            changes = list(modulations.layers)
+            motion_change, video_change = modulations.motion_out, modulations.video_out
 
         inner_dim = self.config.num_attention_heads * self.config.attention_head_dim
         nothing = torch.zeros(batch, 0, inner_dim, dtype=dtype, device=device)
         tokens = Tokens(
-            nothing if text is None else self.embedding_dropout(self.patch_embed.text_proj(text)),
+            nothing if text is None else self.embedding_dropout(self._embed_text(text)),
             nothing if motion is None else self.embedding_dropout(self._embed_motion(motion, window)),
             nothing if video is None else self.embedding_dropout(self._embed_video(video, window.new_times)),
         )
@@ -433,23 +457,24 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         block: Any
         for i, block in enumerate(self.transformer_blocks):
             own: Any = self.motion_blocks[i] if motion is not None and i < len(self.motion_blocks) else None
+            own_text: Any = self.text_blocks[i] if text is not None and self.text_blocks else None
             level = levels[0] if own is not None else levels[1]
             past = None if cache is None else cache.layers[i]
             if cache_only and i == len(self.transformer_blocks) - 1:
-                layers.append(project(block, own, tokens, modulations.layers[i])[1])
+                layers.append(project(block, own, tokens, self._changes(i, changes[i]))[1])
                 break
-            tokens, layer = apply_layer(block, own, tokens, modulations.layers[i], level, past)
+            tokens, layer = block.layer(own, tokens, changes[i], level, past, own_text)
             if return_cache:
                 layers.append(layer)
             if motion is not None and i == len(self.motion_blocks) - 1 and not cache_only:
                 head = (self.motion_norm_final, self.motion_norm_out, self.motion_proj_out)
-                motion_out = self._head(tokens.motion, modulations.motion_out, *head)
+                motion_out = self._head(tokens.motion, motion_change, *head)
                 if video is None or motion_only:
                     break
         video_out = None
         if video is not None and not motion_only and not cache_only:
             p = self.config.patch_size
-            patches = self._head(tokens.video, modulations.video_out, self.norm_final, self.norm_out, self.proj_out)
+            patches = self._head(tokens.video, video_change, self.norm_final, self.norm_out, self.proj_out)
             patches = patches.reshape(batch, video.shape[1], *window.grid, self.config.out_channels, p, p)
             video_out = patches.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
         if not return_dict:
@@ -462,7 +487,9 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             kept = TransformerCache(window.positions, window.text_mask, tuple(layers))
         return EgoTwinTransformerOutput(video=video_out, motion=motion_out, cache=kept)
 
-    def ready(self, cache: RingCache, size: tuple[int, int] | None = None, *, interaction: bool = True) -> RingKeys:
+    def ready(
+        self, cache: RingCache, size: tuple[int, int] | None = None, *, interaction: bool | None = None
+    ) -> RingKeys:
         """A ring's keys turned and joined once, as the ``cache`` of all calls for the chunk that comes next.
 
         They are for one chunk of one stream, and for one call at a time: each call writes its own keys behind them.
@@ -479,6 +506,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         window = _Window(
             len(cache.filled), cache.slots, positions, times, grid, True, True, num_text, cache.text_mask
         )  # fmt: skip
+        interaction = self.config.interaction if interaction is None else interaction
         levels = self._ring_levels(window, cache, interaction, self._product_dtype(), cache.filled.device)
         return RingKeys.of(cache, levels)
 
@@ -491,28 +519,30 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         window = _Window(1, 1, (0, 1), (0.0, 1.0), (1, 1), True, True, 0, None)
         video, motion = (torch.tensor([timestep], device=device) for timestep in (video_timestep, motion_timestep))
         times = self._embed_times(window, video, motion, "causal", device)
-        return self._modulations(times, text=False, video=True, motion=True)
-
-    def _modulations(self, times: Times, *, text: bool, video: bool, motion: bool) -> Modulations:
-        def head(out: Any, time: Tensor) -> tuple[Tensor, Tensor]:
-            shift, scale = out.linear(time)[:, :, None].chunk(2, dim=-1)
-            return shift, 1 + scale
-
-        layers = []
-        block: Any
-        for i, block in enumerate(self.transformer_blocks):
-            own: Any = self.motion_blocks[i] if motion and i < len(self.motion_blocks) else None
-            layers.append(modulate(block, own, times, text=text, video=video))
         return Modulations(
-            tuple(layers),
-            head(self.motion_norm_out, times.motion) if motion else None,
-            head(self.norm_out, times.video) if video else None,
+            tuple(self._changes(i, times) for i in range(len(self.transformer_blocks))),
+            self._head_modulation(self.motion_norm_out, times.motion),
+            self._head_modulation(self.norm_out, times.video),
         )
+
+    def _changes(self, layer: int, changes: LayerModulation | Times) -> LayerModulation:
+        """What timesteps make of a layer's norms for one new chunk, which has no text."""
+        if isinstance(changes, LayerModulation):
+            return changes
+        own: Any = self.motion_blocks[layer] if layer < len(self.motion_blocks) else None
+        block: Any = self.transformer_blocks[layer]
+        return modulate(block, own, changes, text=False, video=True)
+
+    @staticmethod
+    def _head_modulation(out: Any, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift and scale (B, groups, 1, width) of the norm before a prediction."""
+        shift, scale = out.linear(time)[:, :, None].chunk(2, dim=-1)
+        return shift, 1 + scale
 
     def _product_dtype(self) -> torch.dtype:
         """What products are computed in."""
         kind = self.motion_embed.weight.device.type
-        if torch.is_autocast_enabled(kind):
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             return torch.get_autocast_dtype(kind)
         return self.motion_embed.weight.dtype
 
@@ -721,11 +751,12 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         config, positions, times, per_latent = self.config, window.pattern, window.times, math.prod(window.grid)
         num_text, num_video = window.num_text, len(positions) * per_latent
         num_motion = len(motion_chunks(positions)) if window.has_motion else 0
+        # Made on the processor: a mask is asked questions, which would wait for a GPU, and making it takes memory.
         mask = interaction_mask(
             len(positions), per_latent, num_motion, num_text,
-            interaction=interaction, temporal=temporal, latent_positions=positions, device=device,
+            interaction=interaction, temporal=temporal, latent_positions=positions, device="cpu",
         )  # fmt: skip
-        text, video, motion = torch.arange(len(mask), device=device).split([num_text, num_video, num_motion])
+        text, video, motion = torch.arange(len(mask), device="cpu").split([num_text, num_video, num_motion])
         turn = None
         if config.use_rotary_positional_embeddings or given is not None:
             head_dim, p = config.attention_head_dim, config.patch_size
@@ -747,13 +778,20 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             column, row = torch.cat(columns), torch.cat(rows)
             fixed = len(row) - len(new_video)
             bounds = [0, len(new_text), fixed, *range(fixed + per_latent, len(row) + 1, per_latent or 1)]
-            seen = Visibility.of(mask[row][:, column], bounds, dtype)
+            seen = Visibility.of(mask[row][:, column], bounds, dtype, device)
             if turn is None:
                 return Level(seen, None, None)
             return Level(seen, (turn[0][row], turn[1][row]), (turn[0][column], turn[1][column]))
 
         lower = level([text, motion, video], [new_text, new_motion, new_video])
         return lower, level([text, video], [new_text, new_video]) if num_motion and num_video else lower
+
+    def _embed_text(self, text: Tensor) -> Tensor:
+        """The text encoder's tokens (B, Lt, text_embed_dim) to tokens (B, Lt, inner_dim)."""
+        tokens = self.patch_embed.text_proj(text)
+        if not self.config.use_learned_positional_embeddings:
+            return tokens
+        return tokens + self.patch_embed.pos_embedding[:, : text.shape[1]].to(tokens.dtype)
 
     def _embed_video(self, video: Tensor, times: tuple[float, ...]) -> Tensor:
         """Latents (B, F, C, H, W) to tokens (B, F * H/p * W/p, inner_dim)."""
@@ -773,14 +811,19 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
     def _video_sines(self, steps: tuple[int, ...], height: int, width: int, device: torch.device) -> Tensor:
         """CogVideoX's added positions (F * H/p * W/p, inner_dim) of the latents at whole times."""
         config, p = self.config, self.config.patch_size
-        stored = (config.sample_frames - 1) // config.temporal_compression_ratio + 1
-        whole = steps == tuple(range(stored)) and (height, width) == (config.sample_height, config.sample_width)
         if config.use_learned_positional_embeddings:
-            if (height, width) != (config.sample_height, config.sample_width):
-                size = f"{config.sample_width}x{config.sample_height}"
-                raise UserError(f"video latents of {width}x{height}: the learned positions are for {size} only")
-            if whole:
-                return self.patch_embed.pos_embedding[0, config.max_text_seq_length :]
+            # Of a shorter clip the first rows, as in the code that trained them; diffusers takes sines instead, which
+            # such a checkpoint has never seen.
+            stored = (config.sample_frames - 1) // config.temporal_compression_ratio + 1
+            if (height, width) != (config.sample_height, config.sample_width) or max(steps) >= stored:
+                size = f"{stored} of {config.sample_width}x{config.sample_height}"
+                raise UserError(
+                    f"{max(steps) + 1} video latents of {width}x{height}: this checkpoint's learned positions are for "
+                    f"at most {size}; use that size"
+                )
+            table = self.patch_embed.pos_embedding[0, config.max_text_seq_length :].unflatten(0, (stored, -1))
+            in_a_row = steps[-1] - steps[0] + 1 == len(steps)
+            return (table[steps[0] : steps[-1] + 1] if in_a_row else table[list(steps)]).flatten(0, 1)
 
         def make() -> Tensor:
             scales = (config.spatial_interpolation_scale, config.temporal_interpolation_scale)

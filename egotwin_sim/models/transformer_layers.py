@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from egotwin_sim.models.attention import attend
 from egotwin_sim.models.ring_keys import NewLevel, ReadyKeys
@@ -126,25 +128,46 @@ class Branch(nn.Module):
         self.attn1 = Projections(width, heads, head_dim, bias)
         self.norm2 = ExpertNorm(time_dim, width, experts, affine, eps)
         self.ff: Any = FeedForward(width, dropout=dropout, activation_fn=activation_fn, final_dropout=True)
+        self.gradient_checkpointing = False
+
+    def layer(
+        self,
+        own: Branch | None,
+        tokens: Tokens,
+        changes: LayerModulation | Times,
+        level: Level | NewLevel,
+        past: LayerCache | ReadyKeys | None,
+        text: Branch | None = None,
+    ) -> tuple[Tokens, LayerCache]:
+        """`apply_layer` with this as the shared branch: the one call in which all of a layer's weights are used.
+
+        So it is what sharding gathers the weights for, and, with `gradient_checkpointing`, what the backward pass
+        computes again.
+        """
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(apply_layer, self, own, tokens, changes, level, past, text, use_reentrant=False)
+        return apply_layer(self, own, tokens, changes, level, past, text)
 
 
 def apply_layer(
     shared: Branch,
     own: Branch | None,
     tokens: Tokens,
-    changes: LayerModulation,
+    changes: LayerModulation | Times,
     level: Level | NewLevel,
     past: LayerCache | ReadyKeys | None,
+    text: Branch | None = None,
 ) -> tuple[Tokens, LayerCache]:
     """Apply one layer.
 
     Args:
-        shared: the weights of text and video.
+        shared: the weights of text and video, or of video alone.
         own: the weights of motion, None in the layers above its branch.
         tokens: the new tokens; text has none when it is in the cache, motion has none above its branch.
-        changes: what their timesteps make of the norms.
+        changes: what their timesteps make of the norms, or the timesteps.
         level: mask and positions.
         past: keys and values of what was seen before, in this layer.
+        text: the weights of text where they are its own, and there is new text.
 
     Returns:
         The tokens after the layer, and the keys and values of all that was seen, or of the new tokens alone where the
@@ -152,7 +175,10 @@ def apply_layer(
     """
     num_text = tokens.text.shape[1]
     num_motion = tokens.motion.shape[1] if own is not None else 0
-    query, new = project(shared, own, tokens, changes)
+    if isinstance(changes, Times):
+        given = {"text": num_text > 0, "video": tokens.video.shape[1] > 0}
+        changes = modulate(shared, own, changes, **given, own_text=text)
+    query, new = project(shared, own, tokens, changes, text)
     text_pair, motion_pair, video_pair = new.text, new.motion, new.video
     if isinstance(past, ReadyKeys):
         assert isinstance(level, NewLevel)
@@ -176,41 +202,65 @@ def apply_layer(
         motion = add_gated(motion, first.gate, own.attn1.out(attended[:, rows]))
         motion = add_gated(motion, second.gate, own.ff(own.norm2(motion, second)))
         attended = torch.cat([attended[:, :num_text], attended[:, rows.stop :]], dim=1)
-    tokens = _changed(tokens, changes, 0, shared.attn1.out(attended))
-    tokens = _changed(tokens, changes, 1, shared.ff(_normed(shared.norm2, tokens, changes, 1)))
+    tokens = _changed(
+        tokens, changes, 0, _each(shared, text, lambda branch, x: branch.attn1.out(x), attended, num_text)
+    )
+    normed = _normed(shared, text, tokens, changes, 1)
+    tokens = _changed(tokens, changes, 1, _each(shared, text, lambda branch, x: branch.ff(x), normed, num_text))
     return Tokens(tokens.text, motion, tokens.video), LayerCache(text_pair, motion_pair, video_pair)
 
 
-def project(shared: Branch, own: Branch | None, tokens: Tokens, changes: LayerModulation) -> tuple[Tensor, LayerCache]:
+def project(
+    shared: Branch, own: Branch | None, tokens: Tokens, changes: LayerModulation, text: Branch | None = None
+) -> tuple[Tensor, LayerCache]:
     """Queries of the new tokens, ``[text | motion | video]``, and their keys and values; the start of `apply_layer`."""
     num_text = tokens.text.shape[1]
-    query, key, value = shared.attn1(_normed(shared.norm1, tokens, changes, 0))
-    text, video = (key[:, :num_text], value[:, :num_text]), (key[:, num_text:], value[:, num_text:])
+    normed = _normed(shared, text, tokens, changes, 0)
+    if text is None:
+        query, key, value = shared.attn1(normed)
+    else:
+        pairs = zip(text.attn1(normed[:, :num_text]), shared.attn1(normed[:, num_text:]), strict=True)
+        query, key, value = (torch.cat(pair, dim=1) for pair in pairs)
+    text_pair, video_pair = (key[:, :num_text], value[:, :num_text]), (key[:, num_text:], value[:, num_text:])
     if own is None:
-        return query, LayerCache(text, None, video)
+        return query, LayerCache(text_pair, None, video_pair)
     assert changes.motion is not None
     motion_query, motion_key, motion_value = own.attn1(own.norm1(tokens.motion, changes.motion[0]))
     query = torch.cat([query[:, :num_text], motion_query, query[:, num_text:]], dim=1)
-    return query, LayerCache(text, (motion_key, motion_value), video)
+    return query, LayerCache(text_pair, (motion_key, motion_value), video_pair)
 
 
-def modulate(shared: Branch, own: Branch | None, times: Times, *, text: bool, video: bool) -> LayerModulation:
+def modulate(
+    shared: Branch, own: Branch | None, times: Times, *, text: bool, video: bool, own_text: Branch | None = None
+) -> LayerModulation:
     """What the timesteps make of a layer's norms; `text` and `video` say whether those have tokens."""
 
     def both(branch: Branch, time: Tensor, expert: int = 0) -> tuple[Modulation, Modulation]:
         return branch.norm1.modulation(time, expert), branch.norm2.modulation(time, expert)
 
+    of_text = (shared, times.text, TEXT) if own_text is None else (own_text, times.text)
     return LayerModulation(
-        both(shared, times.text, TEXT) if text else None,
+        both(*of_text) if text else None,
         None if own is None else both(own, times.motion),
         both(shared, times.video, VIDEO) if video else None,
     )
 
 
-def _normed(norm: ExpertNorm, tokens: Tokens, changes: LayerModulation, which: int) -> Tensor:
-    """Text and video, normalised and modulated, in one sequence."""
-    pairs = ((tokens.text, changes.text), (tokens.video, changes.video))
-    parts = [norm(x, change[which]) for x, change in pairs if change is not None]
+def _each(
+    shared: Branch, text: Branch | None, part: Callable[[Branch, Tensor], Tensor], x: Tensor, num_text: int
+) -> Tensor:
+    """A part of a branch applied to text and video (B, S, width): the shared one, or to text its own."""
+    if text is None:
+        return part(shared, x)
+    return torch.cat([part(text, x[:, :num_text]), part(shared, x[:, num_text:])], dim=1)
+
+
+def _normed(shared: Branch, text: Branch | None, tokens: Tokens, changes: LayerModulation, which: int) -> Tensor:
+    """Text and video, normalised and modulated for attention (0) or feed-forward (1), in one sequence."""
+    pairs = ((text or shared, tokens.text, changes.text), (shared, tokens.video, changes.video))
+    parts = [
+        (branch.norm2 if which else branch.norm1)(x, change[which]) for branch, x, change in pairs if change is not None
+    ]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 

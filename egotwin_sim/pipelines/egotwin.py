@@ -26,6 +26,7 @@ from egotwin_sim.models.motion_vae import MotionVAE
 from egotwin_sim.models.text_encoder import T5, TextEncoder, load_text_encoder
 from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
 from egotwin_sim.models.video_vae import FRAMES_PER_LATENT, VideoVAE
+from egotwin_sim.models.vidmld import VidMLD
 from egotwin_sim.motion import Motion, Skeleton
 from egotwin_sim.pipelines.clip_inputs import MODES, ClipInput, ClipShape, clip_input
 from egotwin_sim.pipelines.memory_rollout import MemoryRollout
@@ -98,7 +99,7 @@ class EgoTwinPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        transformer: EgoTwinTransformer3DModel,
+        transformer: EgoTwinTransformer3DModel | VidMLD,
         video_vae: VideoVAE | AutoencoderKLCogVideoX,
         motion_vae: MotionVAE | None,
         scheduler: Any,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from typing import Any
 
 import torch
@@ -39,11 +40,17 @@ def needed_memory(pipeline: Any, *, batch: int, offload: bool) -> tuple[int, dic
         if (part := getattr(pipeline, name, None)) is not None
     }
 
+    @cache
+    def denoising(clips: int) -> int:
+        return pass_cost(networks["transformer"], ClipSize(clips, pipeline.config.num_frames)).peak_bytes
+
+    @cache
+    def decoding(clips: int, tiled: bool) -> int:
+        return decode_cost(pipeline, 1 if pipeline.codec.slicing else clips, tiled)
+
     def total(clips: int, offloaded: bool, tiled: bool) -> int:
         costs = {name: 0 for name in networks}
-        transformer = _on_meta(networks["transformer"])
-        costs["transformer"] = pass_cost(transformer, ClipSize(clips, pipeline.config.num_frames)).peak_bytes
-        costs["video_vae"] = decode_cost(pipeline, tiled)
+        costs |= {"transformer": denoising(clips), "video_vae": decoding(clips, tiled)}
         return sampling_memory(networks, costs, offload=offloaded).total
 
     alternatives = {
@@ -55,14 +62,16 @@ def needed_memory(pipeline: Any, *, batch: int, offload: bool) -> tuple[int, dic
     return total(batch, offload, pipeline.video_vae.use_tiling), alternatives
 
 
-def decode_cost(pipeline: Any, tiled: bool) -> int:
-    """Peak bytes of decoding one clip."""
+def decode_cost(pipeline: Any, clips: int, tiled: bool) -> int:
+    """Peak bytes of decoding clips together."""
     vae = _on_meta(pipeline.video_vae)
     config = pipeline.config
     height, width = config.height // SPATIAL, config.width // SPATIAL
     if tiled:
         height, width = min(height, vae.tile_latent_min_height), min(width, vae.tile_latent_min_width)
-    latents = torch.empty(1, vae.config.latent_channels, 1 + (config.num_frames - 1) // 4, height, width, device="meta")
+    latents = torch.empty(
+        clips, vae.config.latent_channels, 1 + (config.num_frames - 1) // 4, height, width, device="meta"
+    )
     with torch.no_grad():
         return measure(lambda: vae.decode(latents.to(vae.dtype))).peak_bytes
 

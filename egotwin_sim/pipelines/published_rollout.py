@@ -83,6 +83,8 @@ class PublishedRollout:
 
     def remember(self, window: PublishedWindow, latents: Tensor, tokens: Tensor) -> None:
         """Take denoised chunks in."""
+        if not torch.isfinite(tokens).all():
+            raise FloatingPointError("the motion is not finite; there is no clip to give")
         latents = torch.cat([window.past_latents, latents], dim=1)
         known = FRAMES_PER_LATENT * window.given + 1
         if self._latents is None:
@@ -98,8 +100,6 @@ class PublishedRollout:
             self._video = np.concatenate([self._video, new], axis=1)
         if self.mode != "tm2v":
             every = torch.cat([window.past_tokens, tokens], dim=1).float().cpu().numpy()
-            if not np.isfinite(every).all():
-                raise FloatingPointError("the motion is not finite; there is no clip to give")
             seam = self.shape.motion_frames * window.given
             for row, motion in enumerate(self._motion):
                 coming = tokens_to_motion(every[row], window.starts[row], self.motion_vae)

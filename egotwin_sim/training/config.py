@@ -81,6 +81,8 @@ def build(target: Any, values: Section, where: str) -> Any:
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
+    if get_origin(hint) in (Union, types.UnionType) and isinstance(value, dict):
+        hint = next((option for option in get_args(hint) if dataclasses.is_dataclass(option)), hint)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise UserError(f"{where}: expected a section, got {value!r}")

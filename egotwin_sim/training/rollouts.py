@@ -68,7 +68,7 @@ class RolloutClips:
     @property
     def chunks(self) -> int:
         """Chunks of a clip, chunk 0 not counted."""
-        return self.latents.latents.shape[1] - 1
+        return self.latents.num_latents - 1
 
     def batch(self, clips: np.ndarray, first: int, count: int) -> dict[str, Tensor]:
         """Roll-outs of chunks ``first`` to ``first + count`` (excluded) of some clips.

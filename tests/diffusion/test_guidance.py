@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from egotwin_sim.diffusion import GuidanceScales, Noised, guide_t2vm, guide_tm2v, guide_tv2m
+from egotwin_sim.diffusion.guidance import guide_shared
 
 
 class Recorder:
@@ -64,3 +65,14 @@ def test_branches_of_weight_zero_are_not_computed(scales: GuidanceScales, passes
     model = Recorder()
     guide_tm2v(model, state(40), state(0), state(1000), scales)
     assert len(model.passes) == passes
+
+
+def test_with_one_timestep_only_the_text_guides() -> None:
+    model, f, g = Recorder(), Recorder.video, Recorder.motion
+    video, motion = guide_shared(model, state(40), state(40), 3.0, 2.0)
+    torch.testing.assert_close(video, f(40, 40, False) + 3 * (f(40, 40, True) - f(40, 40, False)))
+    torch.testing.assert_close(motion, g(40, 40, False) + 2 * (g(40, 40, True) - g(40, 40, False)))
+    assert len(model.passes) == 2
+    unguided = Recorder()
+    assert torch.equal(guide_shared(unguided, state(40), state(40), 1.0, 1.0)[0], f(40, 40, True))
+    assert len(unguided.passes) == 1

@@ -13,9 +13,9 @@ from egotwin_sim.models.motion_geometry import canonical_frame, consistent_state
 from egotwin_sim.models.motion_vae import MotionVAE, next_gap, seen_from
 from egotwin_sim.motion import Motion, Skeleton, chunk_features, encode
 from egotwin_sim.motion.rotations import axis_angle_to_quat
+from egotwin_sim.training.motion_samples import clip_samples
 from egotwin_sim.training.stages.motion_vae import (
     MotionVAEStageConfig,
-    clip_samples,
     fit_motion_vae,
     reconstruction_errors,
     whole_clip,

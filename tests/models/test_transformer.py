@@ -13,6 +13,7 @@ from torch import nn
 
 from egotwin_sim.errors import UserError
 from egotwin_sim.models import EgoTwinTransformer3DModel
+from egotwin_sim.models.separate_text import with_own_text
 
 TINY = {
     "num_attention_heads": 2,
@@ -62,6 +63,12 @@ def inputs(batch: int = 2, latents: int = 3, seed: int = 1, per_chunk: bool = Tr
         "motion": normal(batch, tokens, 3),
         "motion_timestep": times(tokens),
     }
+
+
+def motion_alone(model: EgoTwinTransformer3DModel) -> torch.Tensor:
+    """What text and motion give without a video."""
+    data = inputs()
+    return model(None, data["text"], None, data["motion"], data["motion_timestep"]).motion
 
 
 def cogvideox(**options) -> CogVideoXTransformer3DModel:
@@ -479,6 +486,84 @@ class TestModalities:
             with torch.autocast("cpu", torch.bfloat16):
                 rough = model(**inputs(), temporal="causal").video
         assert (rough - exact).abs().mean() < 0.05 * exact.abs().mean()
+
+
+class TestSwitches:
+    """The paper's ablations that are settings of the network."""
+
+    @pytest.mark.parametrize("temporal", ["bidirectional", "causal"])
+    def test_own_text_weights_start_as_a_copy_of_the_shared_ones(self, temporal):
+        theirs = cogvideox(use_rotary_positional_embeddings=True)
+        shared = EgoTwinTransformer3DModel.from_cogvideox(theirs, **MOTION)
+        apart = EgoTwinTransformer3DModel.from_cogvideox(theirs, **MOTION, separate_text=True)
+        randomised(shared)
+        apart.load_state_dict(with_own_text(shared.state_dict()))
+        with torch.no_grad():
+            expected, result = (model(**inputs(), temporal=temporal) for model in (shared, apart))
+            alone = [motion_alone(model) for model in (shared, apart)]
+        torch.testing.assert_close(result.video, expected.video, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(result.motion, expected.motion, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(alone[1], alone[0], atol=1e-5, rtol=1e-4)
+
+    def test_a_cogvideox_loads_into_both(self):
+        theirs = cogvideox(use_rotary_positional_embeddings=True)
+        data = inputs(per_chunk=False)
+        with torch.no_grad():
+            both = [
+                EgoTwinTransformer3DModel.from_cogvideox(theirs, **MOTION, separate_text=separate)(
+                    data["video"], data["text"], data["video_timestep"]
+                ).video
+                for separate in (False, True)
+            ]
+        torch.testing.assert_close(both[1], both[0], atol=1e-5, rtol=1e-4)
+
+    def test_own_text_weights_are_text_only(self):
+        model = tiny(separate_text=True)
+        with torch.no_grad():
+            before = motion_alone(model)
+            for parameter in model.transformer_blocks.parameters():
+                parameter.add_(1.0)
+            same = motion_alone(model)
+            for parameter in model.text_blocks.parameters():
+                parameter.add_(1.0)
+            other = motion_alone(model)
+        assert torch.equal(same, before)
+        assert not torch.equal(other, before)
+
+    def test_gradients_reach_all_but_what_follows_the_last_layers_text(self):
+        model = tiny(separate_text=True)
+        result = model(**inputs())
+        (result.video.square().mean() + result.motion.square().mean()).backward()
+        silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+        assert silent and all(name.startswith("text_blocks.3.") for name in silent)
+        assert not any("to_k" in name or "to_v" in name for name in silent)
+
+    def test_own_text_weights_and_a_cache(self):
+        model, data = tiny(separate_text=True), inputs()
+        new = TestCache.part(data, slice(2, 3), slice(3, 5))
+        with torch.no_grad():
+            whole = model(**data, temporal="causal")
+            known = TestCache.part(data, slice(0, 2), slice(0, 3))
+            cache = model(**known, text=data["text"], temporal="causal", return_cache=True).cache
+            last = model(**new, text=None, temporal="causal", cache=cache)
+        torch.testing.assert_close(last.video, whole.video[:, 2:], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(last.motion, whole.motion[:, 3:], atol=1e-5, rtol=1e-4)
+
+    def test_the_config_says_whether_the_interaction_mask_holds(self, tmp_path):
+        tiny(interaction=False, shared_timestep=True).save_pretrained(tmp_path)
+        loaded, masked = EgoTwinTransformer3DModel.from_pretrained(tmp_path), tiny()
+        assert loaded.config.shared_timestep and not masked.config.shared_timestep
+        with torch.no_grad():
+            free = loaded(**inputs()).video
+            assert torch.equal(free, masked(**inputs(), interaction=False).video)
+            assert torch.equal(loaded(**inputs(), interaction=True).video, masked(**inputs()).video)
+            assert not torch.equal(free, masked(**inputs()).video)
+
+    def test_motion_in_all_layers(self):
+        model = tiny(motion_layers=4)
+        assert len(model.motion_blocks) == 4
+        result = model(**inputs())
+        assert result.video.shape == (2, 3, 4, 4, 8) and result.motion.isfinite().all()
 
 
 class TestSaving:

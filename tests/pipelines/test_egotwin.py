@@ -234,7 +234,7 @@ class TestSamplers:
         np.testing.assert_array_equal(out.videos[0], again.videos[0])
         assert same_motion(out.motions[0], again.motions[0])
         if kind is DDIMScheduler:
-            np.testing.assert_array_equal(out.videos[0], reference.videos[0])
+            assert np.abs(out.videos[0].astype(int) - reference.videos[0]).mean() < 1
         else:
             assert (out.videos[0] != reference.videos[0]).any()
 
@@ -348,12 +348,14 @@ class TestFolder:
         pipeline.save_pretrained(tmp_path / "model")
         loaded = EgoTwinPipeline.from_pretrained(tmp_path / "model", dtype=torch.float32)
         loaded.set_progress_bar_config(disable=True)
-        clips = [
-            p("walk", "t2vm", frames(pipeline)[0], walk(0, 1), num_frames=5, generator=seeded()).videos[0]
+        video = frames(pipeline, 5)
+        motions = [
+            p("walk", "tv2m", initial_pose=walk(0, 1), video=video, generator=seeded()).motions[0]
             for p in (pipeline, loaded)
         ]
         # Loaded weights lie elsewhere in memory, and products of a processor then sum in another order.
-        assert np.abs(clips[0].astype(int) - clips[1]).mean() < 0.5
+        np.testing.assert_allclose(motions[0].root_position, motions[1].root_position, atol=1e-3)
+        np.testing.assert_allclose(motions[0].joint_quat_wxyz, motions[1].joint_quat_wxyz, atol=1e-3)
         assert {k: v for k, v in loaded.config.items() if k[0] != "_"} == {
             k: v for k, v in pipeline.config.items() if k[0] != "_"
         }
@@ -451,7 +453,7 @@ class TestRefusals:
         with torch.no_grad():
             getattr(pipeline.transformer, part).bias.fill_(torch.nan)
         with pytest.raises(FloatingPointError, match=message):
-            pipeline("walk", "t2vm", frames(pipeline)[0], walk(0, 1), num_frames=5)
+            pipeline("walk", "t2vm", frames(pipeline)[0], walk(0, 1), num_frames=5, num_inference_steps=1)
 
     def test_parts_of_different_models(self):
         pipeline = published()

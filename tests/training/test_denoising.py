@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,6 +41,8 @@ def batch() -> dict[str, Tensor]:
 
 class Recorder(torch.nn.Module):
     """A transformer that remembers its inputs and predicts zero."""
+
+    config = SimpleNamespace(shared_timestep=False)
 
     def forward(
         self, video: Tensor, text: Tensor, t_video: Tensor, motion: Tensor, t_motion: Tensor, **options: object

@@ -13,6 +13,7 @@ from egotwin_sim.motion import canonical_frame, encode
 from egotwin_sim.pipelines import StreamPipeline
 from egotwin_sim.pipelines.noise import keyed_normal
 from egotwin_sim.pipelines.stream import VIEW
+from egotwin_sim.training.components import FrozenNetworks
 from egotwin_sim.training.latents import latent_clips
 from egotwin_sim.training.rollouts import RolloutClips, roll_out, view_of
 from tests.tiny import SIZE, tiny_pipeline
@@ -36,8 +37,13 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> LeRobotReader:
 
 @pytest.fixture(scope="module")
 def rollouts(pipeline: StreamPipeline, reader: LeRobotReader, tmp_path_factory: pytest.TempPathFactory) -> RolloutClips:
-    networks = pipeline.video_vae, pipeline.depth_net, pipeline.motion_vae, pipeline.text_encoder
-    latents = latent_clips(reader, "train", tmp_path_factory.mktemp("latents"), *networks, limit=2)
+    networks = FrozenNetworks.of(
+        vae=pipeline.video_vae,
+        depth_net=pipeline.depth_net,
+        motion_vae=pipeline.motion_vae,
+        text_encoder=pipeline.text_encoder,
+    )
+    latents = latent_clips(reader, "train", tmp_path_factory.mktemp("latents"), networks, limit=2)
     return RolloutClips(reader, "train", latents, pipeline.motion_vae, pipeline.config.window)
 
 
@@ -100,5 +106,5 @@ def test_true_frames_belong_to_the_true_latents(rollouts: RolloutClips, reader: 
     clip = reader.clip(rollouts.episodes[1], depth=False)
     frames = batch["frames"][0].permute(0, 2, 3, 1).numpy()
     np.testing.assert_array_equal(frames, clip.video[[0, *range(5, 17)]])
-    np.testing.assert_array_equal(batch["future_latents"][0].numpy(), rollouts.latents.latents[1, 2:5])
+    np.testing.assert_array_equal(batch["future_latents"][0].numpy(), rollouts.latents.latents[1][2:5])
     assert batch["poses"].shape == (1, 2 + 12, 4, 4) and batch["joints"].shape == (1, 2 + 12, 22, 3)

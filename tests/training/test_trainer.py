@@ -19,6 +19,7 @@ from egotwin_sim.training.checkpoint import list_checkpoints
 from egotwin_sim.training.config import build, load_config
 from egotwin_sim.training.ema import EMA
 from egotwin_sim.training.logging import read_log
+from egotwin_sim.training.parts import Part, draw_normal
 from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices, learning_rate_at, step_generator
 
 CONFIG = TrainerConfig(steps=12, batch_size=4, warmup_steps=3, log_every=2, validate_every=6, checkpoint_steps=5)
@@ -32,15 +33,15 @@ def make_trainer(
     model = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 1))
     data = torch.from_numpy(np.random.default_rng(0).normal(size=(10, 3))).float()
 
-    def batch(step: int) -> dict[str, torch.Tensor]:
+    def batch(step: int, part: Part) -> dict[str, torch.Tensor]:
         if step == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        return {"x": data[batch_indices(len(data), config.batch_size, config.seed, step)]}
+        return {"x": data[batch_indices(len(data), config.batch_size, config.seed, step, part)]}
 
     def loss(
         batch: dict[str, torch.Tensor], generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        x = batch["x"] + 0.1 * torch.randn(batch["x"].shape, generator=generator)
+        x = batch["x"] + 0.1 * draw_normal(batch["x"].shape, generator)
         error = (model(x) - x.sum(1, keepdim=True)).square().mean()
         return error, {"error": error}
 
@@ -92,14 +93,28 @@ def test_existing_run_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_truncated_or_foreign_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
     make_trainer(tmp_path).fit()
-    path = list_checkpoints(tmp_path / "checkpoint")[-1] / "model.safetensors"
+    (path,) = list_checkpoints(tmp_path / "checkpoint")[-1].glob("*.safetensors")
     with pytest.raises(UserError, match="another configuration"):
-        Trainer(
-            {"other": nn.Linear(2, 2)}, lambda b, g: (b, {}), lambda s: 0, CONFIG, tmp_path, resume=True, device="cpu"
-        )
+        other = {"other": nn.Linear(2, 2)}
+        Trainer(other, lambda b, g: (b, {}), lambda s, p: 0, CONFIG, tmp_path, resume=True, device="cpu")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="cannot read the checkpoint"):
         make_trainer(tmp_path, resume=True)
+
+
+def test_checkpoint_in_several_files_is_read_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("egotwin_sim.training.checkpoint.FILE_BYTES", 150)
+    written = make_trainer(tmp_path)
+    written.fit()
+    assert len(list(list_checkpoints(tmp_path / "checkpoint")[-1].glob("*.safetensors"))) > 3
+    read = make_trainer(tmp_path, resume=True)
+    assert read.step == CONFIG.steps
+    for state in (lambda t: t.modules.state_dict(), lambda t: t.ema.state):
+        for name, value in state(written).items():
+            assert torch.equal(value, state(read)[name]), name
+    for one, other in zip(written.modules.parameters(), read.modules.parameters(), strict=True):
+        moments, found = written.optimizer.state[one], read.optimizer.state[other]
+        assert all(torch.equal(moments[key], found[key]) for key in ("step", "exp_avg", "exp_avg_sq"))
 
 
 def test_failed_write_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +124,7 @@ def test_failed_write_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("egotwin_sim.training.checkpoint.save_file", full)
+    monkeypatch.setattr("torch.distributed.checkpoint.filesystem.FileSystem.create_stream", full)
     trainer.step = 3
     with pytest.raises(UserError, match="No space left"):
         trainer.save()
@@ -122,7 +137,7 @@ def test_unending_nan_stops_the_run(tmp_path: Path) -> None:
     trainer = Trainer(
         {"net": model},
         lambda b, g: (model(b).sum() * float("nan"), {}),
-        lambda s: torch.ones(1, 1),
+        lambda s, p: torch.ones(1, 1),
         config,
         tmp_path,
         device="cpu",
@@ -142,7 +157,7 @@ def test_frozen_weights_stay(tmp_path: Path) -> None:
     Trainer(
         {"net": model},
         lambda b, g: (model(b).square().mean(), {}),
-        lambda s: torch.ones(4, 2),
+        lambda s, p: torch.ones(4, 2),
         config,
         tmp_path,
         device="cpu",

@@ -14,6 +14,7 @@ from egotwin_sim.models.depth import DepthNet, depth_to_unit, unit_to_depth
 from egotwin_sim.models.images import image_to_unit, unit_to_image
 from egotwin_sim.models.video_vae import FRAMES_PER_LATENT, VideoVAE
 from egotwin_sim.models.view_memory import vertical_field_of_view
+from egotwin_sim.training.processes import processes
 from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices
 
 VALIDATION_CLIPS = 48
@@ -83,15 +84,17 @@ def train_depth(
     Trainer(
         {"depth": depth_net},
         loss,
-        lambda step: frames.batch(batch_indices(len(frames), config.batch_size, config.seed, step)),
+        lambda step, part: frames.batch(batch_indices(len(frames), config.batch_size, config.seed, step, part)),
         config,
         out / "depth-run",
         validate=validate,
         resume=resume,
         title="depth",
     ).fit()
-    source, target = out / "depth-run" / "depth", out / "depth"
-    target.mkdir(exist_ok=True)
-    for file in source.iterdir():
-        (target / f".{file.name}.partial").write_bytes(file.read_bytes())
-        (target / f".{file.name}.partial").rename(target / file.name)
+    if processes().main:
+        source, target = out / "depth-run" / "depth", out / "depth"
+        target.mkdir(exist_ok=True)
+        for file in source.iterdir():
+            (target / f".{file.name}.partial").write_bytes(file.read_bytes())
+            (target / f".{file.name}.partial").rename(target / file.name)
+    processes().wait()

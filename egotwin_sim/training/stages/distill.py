@@ -18,11 +18,12 @@ from egotwin_sim.models.images import image_to_unit, unit_to_image
 from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
 from egotwin_sim.models.video_vae import FRAMES_PER_LATENT
 from egotwin_sim.pipelines.weights import StreamConfig
-from egotwin_sim.training.components import load_component, load_frozen
+from egotwin_sim.training.components import frozen_networks, load_component
 from egotwin_sim.training.config import build, section
 from egotwin_sim.training.critic import LatentCritic, criticise
 from egotwin_sim.training.denoising import DenoisingConfig, denoising_loss
 from egotwin_sim.training.latents import latent_clips
+from egotwin_sim.training.parts import WHOLE, Part, draw_normal, whole_draw
 from egotwin_sim.training.pictures import edge_distribution_distance, gradient_distance, steepness_distance
 from egotwin_sim.training.rollouts import RolloutClips, View, roll_out, view_of
 from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices, step_generator
@@ -82,14 +83,14 @@ class DistillBatches:
     def __init__(self, rollouts: RolloutClips, config: DistillConfig) -> None:
         self.rollouts, self.config = rollouts, config
 
-    def __call__(self, step: int) -> dict[str, Any]:
+    def __call__(self, step: int, part: Part = WHOLE) -> dict[str, Any]:
         """``rollout`` as ``RolloutClips.batch``, ``anchor`` as ``LatentClips.batch``."""
         config, clips = self.config, self.rollouts.latents
         seed, count = config.trainer.seed, self.rollouts.chunks
         rng = np.random.default_rng((seed, step, 3))
-        chosen = batch_indices(len(clips), config.trainer.batch_size, seed, step)
+        chosen = batch_indices(len(clips), config.trainer.batch_size, seed, step, part)
         first = int(rng.integers(1, count - config.chunks + 2))
-        others = batch_indices(len(clips), config.anchor_batch, seed + 1, step)
+        others = batch_indices(len(clips), config.anchor_batch, seed + 1, step, part)
         start = int(rng.integers(1, count - config.anchor_window + 2))
         return {
             "rollout": self.rollouts.batch(chosen, first, config.chunks),
@@ -126,10 +127,13 @@ def distill_loss(
     says at that noise level is decoded and judged.
     """
     rollout, device = batch["rollout"], generator.device
-    draw = torch.randint(0, 1 << 30, (config.chunks, 2), generator=generator, device=device).tolist()
+    shape = (config.chunks, 2)  # of numbers that all samples share
+    draw = whole_draw(
+        1, generator, lambda _, source: torch.randint(0, 1 << 30, shape, generator=source, device=device).tolist()
+    )
     counts = [config.steps[draw[0][0] % len(config.steps)]] * config.chunks
     steps = [(count, 1 + chunk[1] % count) for count, chunk in zip(counts, draw, strict=True)]
-    noise = torch.randn(_noise_shape(rollout), generator=generator, device=device)
+    noise = draw_normal(_noise_shape(rollout), generator, dim=1)
     rolled = roll_out(transformer, schedule, view, rollout, window, steps, noise)
     dreamt = torch.cat([part.picture for part in rolled], dim=2)
     true = image_to_unit(rollout["frames"][:, 1:]).transpose(1, 2)
@@ -151,7 +155,7 @@ def distill_loss(
             torch.cat([part.clean + part.prior for part in rolled]),
             rollout["future_latents"].transpose(0, 1).flatten(0, 1),
             torch.cat([part.condition for part in rolled]),
-            torch.randn(noise.flatten(0, 1).shape, generator=generator, device=device),
+            draw_normal(noise.shape, generator, dim=1).flatten(0, 1),
         )
         loss = loss + config.adversarial_weight * (opinion + mistakes + config.slope_weight * steepness)
         figures |= {"opinion": opinion, "mistakes": mistakes, "slope": steepness}
@@ -203,12 +207,13 @@ def train(
     stage = build(DistillConfig, section(config, "stages", name), f"stages.{name}")
     if steps is not None:
         stage = replace(stage, trainer=replace(stage.trainer, steps=steps))
-    reader = LeRobotReader(data)
-    vae, depth_net, motion_vae, text_encoder = networks = load_frozen(config, init, before=name)
+    reader = LeRobotReader(data, needs_video=True)
+    networks = frozen_networks(config, init, before=name)
     transformer = load_component(EgoTwinTransformer3DModel, init, "transformer", before=name).train()
     folder = (init or out) / "latents"
-    train_clips = latent_clips(reader, "train", folder, *networks, limit=stage.clips)
-    held_out = latent_clips(reader, "val", folder, *networks, limit=HELD_OUT)
+    train_clips = latent_clips(reader, "train", folder, networks, limit=stage.clips)
+    held_out = latent_clips(reader, "val", folder, networks, limit=HELD_OUT)
+    vae, depth_net, motion_vae = networks.vae, networks.depth_net, networks.motion_vae
     window, schedule = StreamConfig().window, NoiseSchedule()
     rollouts = RolloutClips(reader, "train", train_clips, motion_vae, window)
     validation = RolloutClips(reader, "val", held_out, motion_vae, window)

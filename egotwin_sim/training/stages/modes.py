@@ -17,11 +17,11 @@ from egotwin_sim.data import LeRobotReader
 from egotwin_sim.diffusion.schedule import NoiseSchedule
 from egotwin_sim.diffusion.timesteps import TimestepConfig, motion_timesteps, sample_chunk_timesteps
 from egotwin_sim.models.motion_vae import MotionVAE
-from egotwin_sim.models.transformer import EgoTwinTransformer3DModel, EgoTwinTransformerOutput
+from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
 from egotwin_sim.models.video_vae import FRAMES_PER_LATENT
 from egotwin_sim.models.view_condition import MEMORY_VIEWS
-from egotwin_sim.motion import chunk_features
-from egotwin_sim.training.components import load_component, load_frozen
+from egotwin_sim.motion import Layout, chunk_features
+from egotwin_sim.training.components import frozen_networks, load_component
 from egotwin_sim.training.config import build, section
 from egotwin_sim.training.denoising import drop_text, masked_mean, model_input
 from egotwin_sim.training.latents import LatentClips, latent_clips
@@ -80,7 +80,7 @@ def predict(
     t_motion: Tensor,
     known: Tensor,
     noise: tuple[Tensor, Tensor],
-) -> EgoTwinTransformerOutput:
+) -> tuple[Tensor, Tensor]:
     """What the causal transformer says of noisy clips.
 
     Args:
@@ -92,10 +92,13 @@ def predict(
         t_motion: (B, F), a chunk's tokens share it.
         known: bool (B, F), where the view's condition is shown.
         noise: for the video and for the motion.
+
+    Returns:
+        Velocities of video and motion, float32.
     """
     priors, channels = hide_unknown(batch, known)
     t_tokens = motion_timesteps(t_motion)
-    return transformer(
+    output = transformer(
         model_input(schedule.add_noise(batch["latents"] - priors, noise[0], t_video), priors, channels),
         text[0],
         t_video,
@@ -105,6 +108,7 @@ def predict(
         latent_positions=batch["positions"].tolist(),
         temporal="causal",
     )
+    return output.video.float(), output.motion.float()
 
 
 def head_distance(motion_vae: MotionVAE, states: Tensor, read: Tensor, true: Tensor, keep: Tensor) -> Tensor:
@@ -121,6 +125,7 @@ def head_distance(motion_vae: MotionVAE, states: Tensor, read: Tensor, true: Ten
         A smooth distance, 1 for 0.1 m in every coordinate and 0.1 in every number of the 6D rotation.
     """
     layout = motion_vae.layout
+    assert isinstance(layout, Layout)  # only the head-centric representation has a chunk form
 
     def heads(tokens: Tensor) -> Tensor:
         frames = motion_vae.decode_chunk(states.flatten(0, 1), tokens[:, 1:].unflatten(1, (-1, 2)).flatten(0, 1))
@@ -165,31 +170,30 @@ def modes_loss(
         return text, (noise[0], noise[1])
 
     read = batch["read"]
-    shape = read["latents"].shape[:2]
+    count, frames = read["latents"].shape[:2]
     text, noise = draw(read)
-    t_motion = sample_chunk_timesteps(*shape, config.motion, generator, top)
+    t_motion = sample_chunk_timesteps(count, frames, config.motion, generator, top)
     seen = torch.zeros_like(t_motion)
-    said = predict(transformer, schedule, read, text, seen, t_motion, seen.bool(), noise)
+    _, velocity = predict(transformer, schedule, read, text, seen, t_motion, seen.bool(), noise)
     t_tokens = motion_timesteps(t_motion)
-    velocity = said.motion.float()
     motion = masked_mean(velocity - schedule.velocity(read["tokens"], noise[1], t_tokens), t_tokens > 0)
     clean = schedule.to_clean(schedule.add_noise(read["tokens"], noise[1], t_tokens), velocity, t_tokens)
     head = head_distance(motion_vae, read["states"], clean, read["tokens"], t_motion[:, 1:] > 0)
 
     keep = batch["keep"]
-    shape = keep["latents"].shape[:2]
+    count, frames = keep["latents"].shape[:2]
     text, noise = draw(keep)
-    views = (torch.arange(shape[0], device=seen.device) % 2 == 0)[:, None]
-    t_video = sample_chunk_timesteps(*shape, config.kept_video, generator, top)
-    t_motion = sample_chunk_timesteps(*shape, config.kept_motion, generator, top)
+    views = (torch.arange(count, device=seen.device) % 2 == 0)[:, None]
+    t_video = sample_chunk_timesteps(count, frames, config.kept_video, generator, top)
+    t_motion = sample_chunk_timesteps(count, frames, config.kept_motion, generator, top)
     t_motion = torch.where(views, 0.0, t_motion)
     # Where a body is dreamt, the chunks before have their views, and its own has none yet.
     t_video = torch.where(views, t_video, torch.where(t_motion > 0, float(top), 0.0))
     said = predict(transformer, schedule, keep, text, t_video, t_motion, t_motion == 0, noise)
     with torch.no_grad():
         meant = predict(teacher, schedule, keep, text, t_video, t_motion, t_motion == 0, noise)
-    view = masked_mean(said.video.float() - meant.video.float(), (t_video > 0) & views)
-    body = masked_mean(said.motion.float() - meant.motion.float(), motion_timesteps(t_motion) > 0)
+    view = masked_mean(said[0] - meant[0], (t_video > 0) & views)
+    body = masked_mean(said[1] - meant[1], motion_timesteps(t_motion) > 0)
     loss = motion + config.head_weight * head + config.keep_weight * (view + body)
     return loss, {"motion": motion, "head": head, "kept_view": view, "kept_body": body}
 
@@ -202,7 +206,7 @@ class ModesBatches:
 
     def __call__(self, step: int, part: Part = WHOLE) -> dict[str, dict[str, Tensor]]:
         """As ``modes_loss`` takes it."""
-        config, latents = self.config, self.clips.latents.shape[1]
+        config, latents = self.config, self.clips.num_latents
         rng = np.random.default_rng((config.trainer.seed, step, 4))
         batches = {}
         sizes = {"read": config.trainer.batch_size, "keep": max(2, config.trainer.batch_size // 2)}
@@ -232,10 +236,10 @@ def run(config: dict[str, Any], data: Path, out: Path, *, resume: bool, steps: i
     if steps is not None:
         stage = replace(stage, trainer=replace(stage.trainer, steps=steps))
     reader = LeRobotReader(data, needs_video=True)
-    networks = load_frozen(config, init, before="refine")  # whose latents are there already
+    networks = frozen_networks(config, init, before="refine")  # whose latents are there already
     folder = (init or out) / "latents"
-    clips = latent_clips(reader, "train", folder, *networks, limit=stage.clips)
-    held_out = latent_clips(reader, "val", folder, *networks, limit=HELD_OUT)
+    clips = latent_clips(reader, "train", folder, networks, limit=stage.clips)
+    held_out = latent_clips(reader, "val", folder, networks, limit=HELD_OUT)
     states = chunk_states(reader, reader.split("train")[: len(clips)], networks.motion_vae)
     held_out_states = chunk_states(reader, reader.split("val")[: len(held_out)], networks.motion_vae)
     transformer = load_component(EgoTwinTransformer3DModel, init, "transformer", before="modes").train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from egotwin_sim.data import LeRobotReader
 from egotwin_sim.errors import UserError
-from egotwin_sim.models.motion_geometry import canonical_frame, consistent_state, head_pose, joint_positions
+from egotwin_sim.models.motion_geometry import canonical_frame, consistent_state, head_pose
 from egotwin_sim.models.motion_vae import MotionVAE, next_gap, seen_from
-from egotwin_sim.motion import Motion, Skeleton, chunk_features, encode
+from egotwin_sim.motion import Motion, Skeleton, chunk_features
 from egotwin_sim.motion.rotations import rotation_angle
+from egotwin_sim.training.components import Data, data_folders
 from egotwin_sim.training.config import build, section
+from egotwin_sim.training.motion_samples import MotionSamples, clip_samples, motion_samples
+from egotwin_sim.training.parts import Part, draw_normal
+from egotwin_sim.training.processes import processes
 from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices
+
+HELD_OUT = 512  # clips at most, from all over the validation split
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,8 @@ class MotionVAELossConfig:
 
     Attributes:
         kl: lambda_KL of equation 1.
-        groups: weights of head_3d, head_6d, joint_3d, joint_6d.
+        groups: weights of the four groups in order: head_3d, head_6d, joint_3d, joint_6d of the head-centric features;
+            root, contacts, joint_3d, joint_6d of the root-centric ones.
         joints: weight of the joints' distance in the canonical frame after forward kinematics, per 0.1 m. It is what a
             small error of a joint near the head costs at the feet, which the groups do not see.
         wrists: how much more a wrist counts in it than another joint: hands do what the head then sees, and among 22
@@ -84,14 +93,16 @@ def motion_vae_loss(
     gap = torch.eye(4, device=chunks.device).expand(len(chunks), 4, 4)
     goals, decoded, kl = [], [], []
     for k in range(chunks.shape[1]):
-        goal = seen_from(state, chunks[:, k], gap)
+        goal = seen_from(state, chunks[:, k], gap) if k else chunks[:, 0]
         given = vae.normalise(goal)
         mean, logvar = (part.float() for part in vae.encode(given))
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        noise = draw_normal(mean.shape, generator)
         frames = vae.decode(mean + noise * (0.5 * logvar).exp(), given[:, 0]).float()
         goals.append(goal)
         decoded.append(frames)
         kl.append(0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean())
+        if k + 1 == chunks.shape[1]:
+            break
         with torch.no_grad(), torch.autocast(chunks.device.type, enabled=False):
             later = vae.denormalise(frames[:, 1:])
             gap = next_gap(later, chunks[:, k], gap)
@@ -100,7 +111,7 @@ def motion_vae_loss(
     error = F.smooth_l1_loss(found, vae.normalise(target), beta=0.1, reduction="none").mean((0, 1))
     groups = {name: error[torch.as_tensor(index)].mean() for name, index in vae.layout.groups.items()}
     with torch.autocast(chunks.device.type, enabled=False):
-        distance = joint_positions(vae.denormalise(found), skeleton) - joint_positions(target, skeleton)
+        distance = vae.body(vae.denormalise(found), skeleton)[0] - vae.body(target, skeleton)[0]
         joints = F.smooth_l1_loss(distance / 0.1, torch.zeros_like(distance), beta=0.1, reduction="none").mean(-1)
         joints = (joints * joint_weights(skeleton, config.wrists).to(joints)).mean()
     reconstruction = sum(weight * group for weight, group in zip(config.groups, groups.values(), strict=True)) / 4
@@ -116,37 +127,10 @@ def joint_weights(skeleton: Skeleton, wrists: float) -> Tensor:
     return weights / weights.mean()
 
 
-def clip_samples(motion: Motion, vae: MotionVAE, length: int, offsets: int = 1) -> np.ndarray:
-    """Training samples of one clip: float32 (N, R, 1 + 4n, D).
-
-    Args:
-        motion: the clip.
-        vae: its config says which form: the chunk form gives runs of consecutive chunks, the clip form N = R = 1.
-        length: R, at most the clip's number of chunks.
-        offsets: runs start at the chunks' starts, and at this many evenly spaced frames within a chunk in all.
-    """
-    if vae.config.canonical == "clip":
-        return encode(motion)[None, None]
-    chunk = vae.config.frames_per_chunk
-    if len(motion) < 1 + length * chunk:
-        raise UserError(
-            f"a clip has {len(motion)} motion frames; expected at least {1 + length * chunk}: use longer clips"
-        )
-    samples = []
-    for offset in range(0, chunk, max(1, chunk // offsets)):
-        frames = (len(motion) - 1 - offset) // chunk * chunk + 1
-        if frames > length * chunk:
-            previous = motion[:offset] if offset else None
-            chunks = chunk_features(motion[offset : offset + frames], chunk, previous)
-            starts = range(0, len(chunks) - length + 1, length)
-            samples += [chunks[start : start + length] for start in starts]
-    return np.stack(samples)
-
-
 def whole_clip(motion: Motion, vae: MotionVAE) -> np.ndarray:
     """All consecutive chunks of a clip, float32 (K, 1 + 4n, D); K = 1 in the clip form."""
     if vae.config.canonical == "clip":
-        return encode(motion)[None]
+        return vae.representation.encode(motion)[None]
     return chunk_features(motion, vae.config.frames_per_chunk)
 
 
@@ -175,11 +159,13 @@ def reconstruction_errors(
     target = vae.normalise(flat)
     latents = vae.encode(target)[0]
     decoded = vae.denormalise(vae.decode(latents, target[:, 0]))
-    joint = (joint_positions(decoded, skeleton) - joint_positions(flat, skeleton)).norm(dim=-1)
+    joints, poses = vae.body(decoded, skeleton)
+    true_joints, true_poses = vae.body(flat, skeleton)
+    joint = (joints - true_joints).norm(dim=-1)
     wrists = joint[..., [skeleton.index["left_wrist"], skeleton.index["right_wrist"]]]
     # The worst wrist of each clip: what decides whether a hand finds its handle.
     reach = wrists[:, 1:].reshape(truth.shape[0], -1).amax(-1)
-    metres, radians = _head_errors(head_pose(decoded), head_pose(flat))
+    metres, radians = _head_errors(poses, true_poses)
 
     figures = {}
     modes = (("drift", True), ("open_drift", False)) if vae.config.canonical == "chunk" else ()
@@ -217,8 +203,8 @@ def _head_errors(pose: Tensor, truth: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 def fit_motion_vae(
     vae: MotionVAE,
-    train: list[Motion],
-    val: list[Motion],
+    train: Sequence[Motion] | MotionSamples,
+    val: Sequence[Motion],
     config: MotionVAEStageConfig,
     out: Path,
     *,
@@ -229,7 +215,7 @@ def fit_motion_vae(
 
     Args:
         vae: the untrained model.
-        train: motions to learn from.
+        train: motions to learn from, or their samples.
         val: motions of other rooms, for the figures.
         config: the stage.
         out: the run's folder.
@@ -239,20 +225,22 @@ def fit_motion_vae(
     Returns:
         The held-out errors of the averaged weights, see `reconstruction_errors`.
     """
-    skeleton, fps = train[0].skeleton, train[0].fps
-    samples = torch.from_numpy(
-        np.concatenate([clip_samples(motion, vae, config.chunks, config.offsets) for motion in train])
-    )
+    skeleton, fps = val[0].skeleton, val[0].fps
+    if isinstance(train, MotionSamples):
+        samples = train
+    else:
+        samples = MotionSamples([clip_samples(motion, vae, config.chunks, config.offsets)[None] for motion in train])
     held_out = np.stack([whole_clip(motion, vae) for motion in val])
-    vae.set_feature_statistics(samples.flatten(0, 1))
+    known = samples.spread().flatten(0, 1)
+    vae.set_feature_statistics(known)
     trainer_config = config.trainer
 
-    def batch(step: int) -> Tensor:
-        return samples[batch_indices(len(samples), trainer_config.batch_size, trainer_config.seed, step)]
+    def batch(step: int, part: Part) -> Tensor:
+        return samples[batch_indices(len(samples), trainer_config.batch_size, trainer_config.seed, step, part)]
 
     def finish() -> None:
         device = next(vae.parameters()).device
-        parts = [vae.encode(vae.normalise(part.to(device)))[0].cpu() for part in samples.flatten(0, 1).split(1024)]
+        parts = [vae.encode(vae.normalise(part.to(device)))[0].cpu() for part in known.split(1024)]
         vae.set_token_statistics(torch.cat(parts))
 
     trainer = Trainer(
@@ -273,20 +261,18 @@ def fit_motion_vae(
 
 def run(
     config: dict[str, Any],
-    data: Path,
+    data: Data,
     out: Path,
     *,
     resume: bool = False,
     steps: int | None = None,
     init: Path | None = None,
 ) -> None:
-    """Train the motion VAE on a dataset's motion: `egotwin train motion-vae`.
+    """Train the motion VAE on the motion of data sets: `egotwin train motion-vae`.
 
     Raises:
         UserError: a section or the data does not fit, or --init is given (this stage starts from nothing).
     """
-    from egotwin_sim.data import LeRobotReader
-
     if init is not None:
         raise UserError("motion-vae is the first stage and takes no --init")
     stage = build(MotionVAEStageConfig, section(config, "stages", "motion_vae"), "stages.motion_vae")
@@ -295,14 +281,34 @@ def run(
     with torch.random.fork_rng():
         torch.manual_seed(stage.trainer.seed)
         vae = build(MotionVAE, section(config, "models", "motion_vae"), "models.motion_vae")
-    reader = LeRobotReader(data)
-    train = [reader.motion(episode) for episode in reader.split("train")]
-    val = [reader.motion(episode) for episode in reader.split("val")]
-    if not train or not val:
-        raise UserError(f"{data} has {len(train)} train and {len(val)} val clips; expected both: make more clips")
+    readers = [LeRobotReader(folder) for folder in data_folders(data)]
+    for reader in readers:
+        counts = [len(reader.split(split)) for split in ("train", "val")]
+        if not all(counts):
+            raise UserError(
+                f"{reader.root} has {counts[0]} train and {counts[1]} val clips; expected both: make more clips"
+            )
+        body, first = reader.skeleton, readers[0].skeleton
+        alike = body.names == first.names and np.allclose(body.offsets, first.offsets)
+        if not alike or reader.motion_fps != readers[0].motion_fps:
+            raise UserError(
+                f"{reader.root} has another skeleton or motion rate than {readers[0].root}: convert both alike"
+            )
+    every = [(reader, episode) for reader in readers for episode in reader.split("val")]
+    chosen = np.linspace(0, len(every) - 1, min(len(every), HELD_OUT)).round().astype(int)
+    val = [every[i][0].motion(every[i][1]) for i in chosen]
+    train = motion_samples(readers, out / "samples", vae, stage.chunks, stage.offsets)
     errors = fit_motion_vae(vae, train, val, stage, out, resume=resume)
+    if not processes().main:
+        return
+    drift = ""
+    if "drift_mm" in errors:
+        seconds = len(val[0]) / val[0].fps
+        drift = (
+            f"; after {seconds:.0f} s of chunks from decoded states: head {errors['drift_mm']:.0f} mm, "
+            f"{errors['drift_deg']:.2f} degrees"
+        )
     print(
         f"held-out rooms, {len(val)} clips: joints {errors['joint_mm']:.1f} mm, head {errors['head_mm']:.1f} mm and "
-        f"{errors['head_deg']:.2f} degrees; after {len(val[0]) / val[0].fps:.0f} s of chunks from decoded states: head "
-        f"{errors['drift_mm']:.0f} mm, {errors['drift_deg']:.2f} degrees. Weights: {out / 'motion_vae'}"
+        f"{errors['head_deg']:.2f} degrees{drift}. Weights: {out / 'motion_vae'}"
     )

@@ -17,6 +17,7 @@ from egotwin_sim.models.depth import DepthNet
 from egotwin_sim.models.images import image_to_unit, unit_to_image
 from egotwin_sim.models.video_vae import FRAMES_PER_LATENT, VideoVAE, join_chunks
 from egotwin_sim.training.config import build, section
+from egotwin_sim.training.parts import WHOLE, Part, draw_normal
 from egotwin_sim.training.pictures import gradient_distance, steepness_distance
 from egotwin_sim.training.stages.depth import train_depth
 from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices
@@ -52,15 +53,16 @@ class FrameBatches:
     def __init__(self, reader: LeRobotReader, clips: np.ndarray, config: VideoVAEStageConfig) -> None:
         self.reader, self.clips, self.config = reader, clips, config
 
-    def __call__(self, step: int) -> dict[str, Tensor]:
+    def __call__(self, step: int, part: Part = WHOLE) -> dict[str, Tensor]:
         """Video uint8 (B, 3, T, H, W)."""
         trainer = self.config.trainer
         chosen = self.clips[batch_indices(len(self.clips), trainer.batch_size, trainer.seed, step)]
         length = FRAMES_PER_LATENT * self.config.latents
         rng = np.random.default_rng((trainer.seed, step, 1))
+        starts = [int(rng.integers(0, self.reader.length(int(clip)) - length + 1)) for clip in chosen]
+        rows = part.rows(len(chosen))
         video = []
-        for clip in chosen:
-            start = int(rng.integers(0, self.reader.length(int(clip)) - length + 1))
+        for clip, start in zip(chosen[rows], starts[rows], strict=True):
             video.append(self.reader.frames(int(clip), start, start + length))
         return {"video": torch.from_numpy(np.stack(video)).permute(0, 4, 1, 2, 3)}
 
@@ -72,7 +74,7 @@ def video_vae_loss(
     video = image_to_unit(batch["video"])
     chunks = video.unflatten(2, (-1, FRAMES_PER_LATENT)).transpose(1, 2)
     mean, log_variance = vae.moments(chunks.flatten(0, 1))
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+    noise = draw_normal(mean.shape, generator)  # a sample's chunks lie in a row, so its rows do
     sample = mean + noise * (0.5 * log_variance).exp()
     latents = vae.normalise(sample).unflatten(0, chunks.shape[:2]).transpose(1, 2)
     decoded = vae.decode(latents)[0].transpose(1, 2).flatten(2, 3)
@@ -105,7 +107,7 @@ def run(config: dict[str, Any], data: Path, out: Path, *, resume: bool, steps: i
     stage = build(VideoVAEStageConfig, section(config, "stages", "video_vae"), "stages.video_vae")
     if steps is not None:
         stage = replace(stage, trainer=replace(stage.trainer, steps=steps), depth=replace(stage.depth, steps=steps))
-    reader = LeRobotReader(data)
+    reader = LeRobotReader(data, needs_video=True)
     train_clips, val_clips = (np.array(reader.split(split)) for split in ("train", "val"))
     held_out = val_clips[:: max(1, len(val_clips) // HELD_OUT)][:HELD_OUT]
     torch.manual_seed(stage.trainer.seed)
