@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from egotwin_sim.data.room import generate_room_dataset
+from egotwin_sim.pipelines import EgoTwinPipeline, StreamPipeline
 from tests.tiny import SIZE, tiny_pipeline
 
 pytestmark = pytest.mark.slow
@@ -55,6 +56,26 @@ def test_dream_quality_refuses_more_clips_than_there_are(weights: Path, tmp_path
     done = run("dream_quality.py", "--data", data, "--clips", "5", "--weights", weights)
     assert done.returncode == 2
     assert "only 4 held-out clips" in done.stderr
+
+
+def test_consistency(weights: Path, tmp_path: Path) -> None:
+    EgoTwinPipeline.of_stream(StreamPipeline.from_pretrained(weights)).save_index(weights)
+    data = generate_room_dataset(tmp_path / "data", 16, seed=3, workers=1, size=SIZE)
+    out = tmp_path / "consistency.json"
+    done = run("consistency.py", "--data", data, "--clips", "4", "--weights", weights, "--out", out)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(out.read_text())
+    assert figures["run"]["clips"] == 4 and "ego-motion head" in figures["run"]["recovery"]
+    reports = figures["reports"]
+    assert list(reports) == ["true clips", "another clip's motion", "T2VM"]
+    for report in reports.values():
+        assert report["clips"] == 4 and 0 <= report["recovered_share"] <= 1 and report["hands"]["frames"] == 4 * 41
+    true, wrong = reports["true clips"], reports["another clip's motion"]
+    assert true["recovered_share"] == wrong["recovered_share"]  # of the same videos
+    assert true["rot_err"]["mean"] < wrong["rot_err"]["mean"]
+    assert set(figures["hands_of_the_room"]) == {"projection against the renderer", "detector against the renderer"}
+    refused = run("consistency.py", "--data", data, "--weights", weights, "--recovery", tmp_path)
+    assert refused.returncode == 2 and "no TUM file" in refused.stderr
 
 
 def test_dream_speed(weights: Path, tmp_path: Path) -> None:
