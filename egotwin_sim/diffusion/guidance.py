@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -30,8 +31,21 @@ class Noised:
     timestep: Tensor
 
 
-# (video, motion, with_text) -> velocities of video and motion; with_text=False stands for the null text.
-Model = Callable[[Noised, Noised, bool], tuple[Tensor, Tensor]]
+class Model(Protocol):
+    """The network as the guidance calls it."""
+
+    def __call__(
+        self, video: Noised, motion: Noised, with_text: bool, *, motion_only: bool = False
+    ) -> tuple[Any, Tensor]:
+        """Velocities of video and motion.
+
+        Args:
+            video: z_v and its timestep.
+            motion: z_m and its timestep.
+            with_text: False stands for the null text.
+            motion_only: the video's velocity will not be looked at: the layers above the motion branch may be left out.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -101,9 +115,9 @@ def guide_tv2m(model: Model, video: Noised, motion: Noised, absent_video: Noised
         Guided velocity, the motion's shape.
     """
     return _combine(
-        lambda: model(absent_video, motion, False)[1],
-        lambda: model(absent_video, motion, True)[1],
-        lambda: model(video, motion, True)[1],
+        lambda: model(absent_video, motion, False, motion_only=True)[1],
+        lambda: model(absent_video, motion, True, motion_only=True)[1],
+        lambda: model(video, motion, True, motion_only=True)[1],
         scales,
     )
 
@@ -153,8 +167,8 @@ def guide_t2vm(
         video_scales,
     )
     guided_motion = _combine(
-        lambda: model(absent_video, motion, False)[1],
-        lambda: model(absent_video, motion, True)[1],
+        lambda: model(absent_video, motion, False, motion_only=True)[1],
+        lambda: model(absent_video, motion, True, motion_only=True)[1],
         lambda: both(1),
         motion_scales,
     )

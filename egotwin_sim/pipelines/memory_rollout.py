@@ -157,7 +157,9 @@ class MemoryWindow:
             view = networks._condition(rollout._memory, np.concatenate(self.features), poses)
             self._known = torch.cat([view.prior, view.channels], dim=1)[:, None]
 
-    def model(self, video: Noised, motion: Noised, with_text: bool) -> tuple[Tensor, Tensor]:
+    def model(
+        self, video: Noised, motion: Noised, with_text: bool, *, motion_only: bool = False
+    ) -> tuple[Tensor | None, Tensor]:
         """Velocities of the latent and its tokens themselves, whatever is known beforehand.
 
         The transformer denoises the difference d = z - p to the prior p. Noised with the same noise,
@@ -183,7 +185,10 @@ class MemoryWindow:
                 text_mask=mask,
                 latent_positions=[*self.context, self.number],
                 temporal="causal",
+                motion_only=motion_only,
             )
+        if motion_only:
+            return None, output.motion[:, -2:].float()
         velocity = output.video[:, -1:].float()
         velocity = velocity + linear_velocity(networks.schedule, noisy, video.timestep, RESIDUAL_SCALE)
         return velocity - sigma * prior, output.motion[:, -2:].float()

@@ -152,7 +152,9 @@ class PublishedWindow:
     def settle(self, tokens: Tensor) -> None:
         """Nothing follows from it: the motion's tokens are all that the view sees."""
 
-    def model(self, video: Noised, motion: Noised, with_text: bool) -> tuple[Tensor, Tensor]:
+    def model(
+        self, video: Noised, motion: Noised, with_text: bool, *, motion_only: bool = False
+    ) -> tuple[Tensor | None, Tensor]:
         """Velocities of the latents and tokens that are not given."""
         rollout = self.rollout
         latents = torch.cat([self.past_latents, video.tokens], dim=1)
@@ -171,9 +173,11 @@ class PublishedWindow:
                 per_entry(motion.timestep, self.past_tokens.shape[1], tokens.shape[1]),
                 text_mask=mask,
                 temporal=rollout.temporal,
+                motion_only=motion_only,
             )
         new_latents, new_tokens = video.tokens.shape[1], motion.tokens.shape[1]
-        return output.video[:, -new_latents:].float(), output.motion[:, -new_tokens:].float()
+        said = None if motion_only else output.video[:, -new_latents:].float()
+        return said, output.motion[:, -new_tokens:].float()
 
 
 def continued(motion: Motion, coming: Motion, seam: int) -> Motion:

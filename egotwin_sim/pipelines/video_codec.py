@@ -32,11 +32,22 @@ class VideoCodec:
         return int(self.vae.config.latent_channels)
 
     def encode(self, video: Tensor) -> Tensor:
-        """Latents float32 (B, 1 + K, C, H/8, W/8) of a video (B, 3, 1 + 4K, H, W) in [-1, 1]."""
+        """Latents float32 (B, 1 + K, C, H/8, W/8) of a video (B, 3, 1 + 4K, H, W) in [-1, 1].
+
+        Latent 0 is that of the first frame alone, as where nothing but the first frame is given. In one call with the
+        frames behind it, the group norms of CogVideoX's encoder would let it hear of them.
+        """
         if self.slicing and len(video) > 1:
             return torch.cat([self.encode(row[None]) for row in video])
         if isinstance(self.vae, VideoVAE):
             return self.vae.encode(video).transpose(1, 2).float()
+        latents = self._published(video)
+        if video.shape[2] > 1:
+            latents = torch.cat([self._published(video[:, :, :1]), latents[:, 1:]], dim=1)
+        return latents
+
+    def _published(self, video: Tensor) -> Tensor:
+        assert isinstance(self.vae, AutoencoderKLCogVideoX)
         moments: Any = self.vae.encode(video.to(self.vae.dtype))
         return (moments.latent_dist.mode() * self.vae.config.scaling_factor).transpose(1, 2).float()
 

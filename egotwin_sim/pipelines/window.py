@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ class Window(Protocol):
         """Hear that these are the motion's tokens, before the video's remaining steps and at the latest at the end."""
         ...
 
-    def model(self, video: Noised, motion: Noised, with_text: bool) -> tuple[Tensor, Tensor]:
+    def model(self, video: Noised, motion: Noised, with_text: bool, *, motion_only: bool = False) -> tuple[Any, Tensor]:
         """Velocities of the chunks' latents and tokens; timesteps are (B,)."""
         ...
 

@@ -15,10 +15,12 @@ class Recorder:
     def __init__(self) -> None:
         self.passes: list[tuple[float, float, bool]] = []
 
-    def __call__(self, video: Noised, motion: Noised, text: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(
+        self, video: Noised, motion: Noised, text: bool, *, motion_only: bool = False
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
         key = (float(video.timestep[0]), float(motion.timestep[0]), text)
         self.passes.append(key)
-        return self.video(*key), self.motion(*key)
+        return None if motion_only else self.video(*key), self.motion(*key)
 
     @staticmethod
     def video(t_v: float, t_m: float, text: bool) -> torch.Tensor:

@@ -135,7 +135,7 @@ class TestGuidance:
     def model(pipeline: EgoTwinPipeline, latent: torch.Tensor, token: torch.Tensor):
         text = {True: pipeline._text().encode(["walk"]).tokens, False: pipeline._text().encode_null().tokens}
 
-        def call(video: Noised, motion: Noised, with_text: bool):
+        def call(video: Noised, motion: Noised, with_text: bool, *, motion_only: bool = False):
             output = pipeline.transformer(
                 torch.cat([latent, video.tokens], 1), text[with_text],
                 torch.cat([torch.zeros(1, 1), video.timestep[:, None].expand(-1, 2)], 1),
