@@ -58,8 +58,8 @@ def test_what_changes_is_held_back():
         transformer.proj_out.bias += 0.1
         transformer.motion_proj_out.bias += 0.1
     _, parts = loss_of(transformer, teacher)
-    assert float(parts["kept_view"]) == pytest.approx(0.01, rel=1e-3)
-    assert float(parts["kept_body"]) == pytest.approx(0.01, rel=1e-3)
+    assert parts["kept_view"].item() == pytest.approx(0.01, rel=1e-3)
+    assert parts["kept_body"].item() == pytest.approx(0.01, rel=1e-3)
 
 
 def test_gradients_reach_the_motion_from_where_it_leads_the_head():
