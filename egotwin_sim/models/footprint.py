@@ -18,8 +18,9 @@ from egotwin_sim.models.measure import Cost, measure, training_cost
 from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
 from egotwin_sim.models.video_vae import FRAMES_PER_LATENT
 
-PASSES = {"t2vm": 5, "tm2v": 3, "tv2m": 3}
-"""Passes of the transformer in a denoising step with the paper's guidance (``diffusion.guidance``)."""
+PASSES = {"t2vm": (3, 2), "tm2v": (3, 0), "tv2m": (0, 3)}
+"""Passes of the transformer in a denoising step with the paper's guidance (``diffusion.guidance``): those that predict
+the video, and those that predict the motion alone, which end with the motion branch."""
 
 MASTER = 4
 """Bytes of a weight in training, of its gradient and of its average: float32."""
@@ -86,18 +87,25 @@ def transformer_inputs(transformer: EgoTwinTransformer3DModel, clip: ClipSize) -
     }
 
 
-def pass_cost(transformer: EgoTwinTransformer3DModel, clip: ClipSize, dtype: torch.dtype | None = None) -> Cost:
+def pass_cost(
+    transformer: EgoTwinTransformer3DModel,
+    clip: ClipSize,
+    dtype: torch.dtype | None = None,
+    *,
+    motion_only: bool = False,
+) -> Cost:
     """One pass without gradients.
 
     Args:
         transformer: on any device; only its configuration counts.
         clip: its size.
         dtype: of the weights, the transformer's own if None; with bf16, what autocast leaves in float32 is counted so.
+        motion_only: without the layers above the motion branch.
     """
     dtype = transformer.dtype if dtype is None else dtype
     twin = _meta_twin(transformer, dtype)
     given = transformer_inputs(twin, clip)
-    return measure(torch.no_grad()(lambda: twin(**given)), autocast=dtype == torch.bfloat16)
+    return measure(torch.no_grad()(lambda: twin(**given, motion_only=motion_only)), autocast=dtype == torch.bfloat16)
 
 
 def step_cost(transformer: EgoTwinTransformer3DModel, clip: ClipSize, *, bf16: bool, checkpointing: bool) -> Cost:

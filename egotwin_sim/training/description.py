@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from egotwin_sim.models.footprint import (
     PASSES,
     ClipSize,
     Memory,
     branch_parameters,
     parameters,
+    pass_cost,
     sampling_needs,
     step_cost,
     training_memory,
@@ -39,8 +42,12 @@ def describe(networks: Networks, clip: ClipSize, gpus: int) -> dict[str, Any]:
     sampling = sampling_needs(transformer, networks.video_vae, networks.text_encoder, clip)
     one_pass = sampling.costs["transformer"].flops
     steps = {again: step_cost(transformer, clip, bf16=True, checkpointing=again) for again in (False, True)}
-    operations = {"a pass of the transformer": one_pass}
-    operations |= {f"a denoising step, {mode} ({n} passes)": n * one_pass for mode, n in PASSES.items()}
+    short_pass = pass_cost(transformer, clip, torch.bfloat16, motion_only=True).flops
+    operations = {"a pass of the transformer": one_pass, "a pass for the motion alone": short_pass}
+    operations |= {
+        f"a denoising step, {mode} ({whole + short} passes)": whole * one_pass + short * short_pass
+        for mode, (whole, short) in PASSES.items()
+    }
     operations |= {
         "a training step": steps[False].flops,
         "a training step, layers computed again": steps[True].flops,
