@@ -11,10 +11,14 @@ defined.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +36,7 @@ from egotwin_sim.metrics.consistency import GeneratedClip, consistency_report
 from egotwin_sim.metrics.ego_motion import EgoMotion
 from egotwin_sim.metrics.frechet import frechet_distance, latent_features
 from egotwin_sim.metrics.hand_detector import PaintedHands
+from egotwin_sim.metrics.pairing import pairing
 from egotwin_sim.metrics.text_motion import TOP, TextMotionMatcher, train_matcher
 from egotwin_sim.metrics.video_features import video_features
 from egotwin_sim.models import VideoVAE, load_text_encoder
@@ -39,9 +44,18 @@ from egotwin_sim.models.images import image_to_unit, unit_to_image
 from egotwin_sim.motion import Motion
 from egotwin_sim.pipelines import EgoTwinPipeline
 from egotwin_sim.pipelines.pipeline import settle_weights
+from egotwin_sim.pipelines.tokens import motion_tokens
 from egotwin_sim.pipelines.video_codec import VideoCodec
 from egotwin_sim.pipelines.weights import find_weights
-from egotwin_sim.training.ablations import MODEL, VARIANTS, joint_steps, pictures_of, scaled, train_variant
+from egotwin_sim.training.ablations import (
+    MODEL,
+    VARIANTS,
+    joint_steps,
+    pictures_of,
+    scaled,
+    train_variant,
+    variant_config,
+)
 from egotwin_sim.training.config import Section, load_config
 
 MADE_HERE = Path("outputs/ablation_rooms")
@@ -51,11 +65,14 @@ SEEN_AT = 128  # pixels; the instruments of consistency were made for pictures o
 FIGURES = "figures.json"
 BUDGET = "budget.json"
 
-# Of the budget in minutes, measured on two cores: pictures of the model's size, two motion VAEs, latents, text and the
-# three rows of reference; and the figures of each run.
+# Of the budget, measured on cores of an AMD EPYC. With two processes: pictures of the model's size, two motion VAEs,
+# latents and text, and the three rows of reference. With one: a run's start and its figures.
 PREPARATION_MINUTES = 12.0
-EVALUATION_MINUTES = 1.5
+RUN_MINUTES = 2.7
 TIMED_STEPS = 4
+
+
+REFERENCES = ("true clips", "through the video VAE", "nothing moves")
 
 
 class Figure(NamedTuple):
@@ -74,6 +91,15 @@ COLUMNS = {
     "trans_err": Figure("TransErr", False),
     "rot_err": Figure("RotErr", False),
     "hand_score": Figure("HandScore", True),
+}
+
+# Of the network itself, on held-out clips (`metrics/pairing.py`); the paper has nothing of the kind.
+OWN_COLUMNS = {
+    "video_error": Figure("video error", False),
+    "motion_error": Figure("motion error", False),
+    "video_gain": Figure("video hears motion", True),
+    "motion_gain": Figure("motion hears video", True),
+    "recovered": Figure("camera recovered", True),
 }
 
 # arXiv 2508.13013, the main table and the table of ablations, by the names of our variants and in the order of COLUMNS;
@@ -116,8 +142,8 @@ class Args:
     """Weight of the text, and of the other modality where there are two timesteps."""
     recovery: str
     """The ego-motion head: shipped weights by name, or a folder."""
-    threads: int
-    """Torch threads; 0 leaves the default."""
+    workers: int
+    """Processes, with a thread each: for networks as small as these that is faster than threads."""
 
 
 class Judge:
@@ -133,13 +159,13 @@ class Judge:
         self.episodes = chosen
         self.clips = [pictures.clip(episode, depth=False) for episode in chosen]
         self.vae = VideoVAE.from_pretrained(find_weights("nano") / "video_vae").float().eval()
-        encoder = load_text_encoder(text_encoder)
+        encoder = self.encoder = load_text_encoder(text_encoder)
 
         def pooled(texts: list[str]) -> Tensor:
             return torch.cat([encoder.encode(texts[i : i + 64]).pooled for i in range(0, len(texts), 64)]).cpu()
 
         train = pictures.split("train")
-        motions = [pictures.motion(episode) for episode in track(train, "motions to learn from", console=console)]
+        motions = [pictures.motion(episode) for episode in train]
         self.matcher: TextMotionMatcher = train_matcher(motions, pooled([pictures.text(episode) for episode in train]))
         self.texts = pooled([clip.text for clip in self.clips])
         self.frames = latent_features(_all_frames([clip.video for clip in self.clips]), self.vae)
@@ -176,15 +202,26 @@ class Judge:
             }
         return found
 
-    def references(self) -> dict[str, dict[str, Any]]:
-        """What true clips score, true frames through the video VAE, and a body that stands before a still picture."""
-        motions = [clip.motion for clip in self.clips]
-        still = [Motion.concatenate([motion[:1]] * len(motion)) for motion in motions]
-        return {
-            "true clips": self.figures([clip.video for clip in self.clips], motions),
-            "through the video VAE": self.figures([self._coded(clip.video) for clip in self.clips], motions),
-            "nothing moves": self.figures([np.repeat(c.video[:1], len(c.video), axis=0) for c in self.clips], still),
-        }
+    def reference(self, name: str) -> dict[str, Any]:
+        """The figures of one of `REFERENCES`."""
+        motions, videos = [clip.motion for clip in self.clips], [clip.video for clip in self.clips]
+        if name == "through the video VAE":
+            videos = [self._coded(video) for video in videos]
+        if name == "nothing moves":
+            videos = [np.repeat(video[:1], len(video), axis=0) for video in videos]
+            motions = [Motion.concatenate([motion[:1]] * len(motion)) for motion in motions]
+        return self.figures(videos, motions)
+
+    @torch.inference_mode()
+    def network_figures(self, pipeline: EgoTwinPipeline) -> dict[str, float]:
+        """What the denoiser makes of the held-out clips, whole batches at a time."""
+        codec = VideoCodec(self.vae)
+        pictures = [torch.from_numpy(clip.video).permute(3, 0, 1, 2)[None] for clip in self.clips]
+        latents = torch.cat([codec.encode(image_to_unit(picture)) for picture in pictures])
+        tokens = np.stack([motion_tokens(clip.motion, pipeline.motion_vae) for clip in self.clips])
+        said = self.encoder.encode([clip.text for clip in self.clips])
+        given = (latents, torch.from_numpy(tokens), said.tokens, said.mask)
+        return asdict(pairing(pipeline.transformer, *(part.to(pipeline.device) for part in given)))
 
     @torch.inference_mode()
     def _coded(self, video: np.ndarray) -> np.ndarray:
@@ -209,9 +246,8 @@ def _seen(video: np.ndarray, motion: Motion, clip: Clip, name: str) -> Generated
     return GeneratedClip(large_video, motion, camera, clip.fps, name)
 
 
-def generate(model: Path, judge: Judge, args: Args) -> tuple[list[np.ndarray], list[Motion]]:
+def generate(pipeline: EgoTwinPipeline, judge: Judge, args: Args) -> tuple[list[np.ndarray], list[Motion]]:
     """T2VM clips from the first frames, first poses and texts of the held-out clips; the same noise for every run."""
-    pipeline = EgoTwinPipeline.from_pretrained(model)
     settle_weights(pipeline.transformer, "bf16")
     pipeline.set_progress_bar_config(disable=True)
     videos: list[np.ndarray] = []
@@ -249,7 +285,7 @@ def settled_config(args: Args, data: Path) -> Section:
     else:
         seconds = seconds_per_step(config)
         runs = len(args.variants) * args.seeds
-        left = 60 * (args.minutes - PREPARATION_MINUTES - EVALUATION_MINUTES * runs) / runs
+        left = 60 * ((args.minutes - PREPARATION_MINUTES) * args.workers / runs - RUN_MINUTES)
         # Pre-training costs what `joint_steps` adds for it, in the same proportion.
         extra = joint_steps(config) / config["stages"]["joint"]["trainer"]["steps"]
         steps = int(left / (seconds * extra))
@@ -295,8 +331,9 @@ def seconds_per_step(config: Section) -> float:
     return float(np.median(times[1:]))
 
 
-def measure(folder: Path, judge: Judge, args: Args) -> dict[str, Any]:
-    """The figures of a run; kept beside it."""
+def measure(name: str, seed: int | None, judge: Judge, args: Args) -> dict[str, Any]:
+    """The figures of a run, or of a row of reference where there is no seed; kept in a file."""
+    folder = args.out / "references" / name.replace(" ", "-") if seed is None else args.out / name / f"seed-{seed}"
     settings = {
         "clips": len(judge.clips),
         "sampling_steps": args.sampling_steps,
@@ -308,9 +345,57 @@ def measure(folder: Path, judge: Judge, args: Args) -> dict[str, Any]:
         known = json.loads(path.read_text())
         if known["settings"] == settings:
             return dict(known["figures"])
-    figures = judge.figures(*generate(folder / MODEL, judge, args))
+    if seed is None:
+        figures = judge.reference(name)
+    else:
+        pipeline = EgoTwinPipeline.from_pretrained(folder / MODEL)
+        if torch.cuda.is_available():
+            pipeline.to("cuda")
+        figures = judge.network_figures(pipeline) | judge.figures(*generate(pipeline, judge, args))
     write_json(path, {"settings": settings, "figures": figures})
     return figures
+
+
+class Worker:
+    """What a process needs: set when it begins, the instruments when it first measures."""
+
+    args: Args
+    config: Section
+    data: Path
+    judge: Judge | None = None
+
+    @classmethod
+    def begin(cls, args: Args, config: Section, data: Path) -> None:
+        """Called once in each process."""
+        cls.args, cls.config, cls.data = args, config, data
+        if not torch.cuda.is_available():
+            torch.set_num_threads(1)
+
+    @classmethod
+    def train(cls, run: tuple[str, int]) -> None:
+        """Train a run; what it prints goes to a file beside it."""
+        name, seed = run
+        log = cls.args.out / name / f"seed-{seed}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file, contextlib.redirect_stdout(file):
+            train_variant(name, cls.config, cls.data, cls.args.out, seed=seed, report=print)
+
+    @classmethod
+    def measure(cls, row: tuple[str, int | None]) -> dict[str, Any]:
+        """Measure a run or a row of reference."""
+        if cls.judge is None:
+            pictures = LeRobotReader(pictures_of(cls.config, cls.data, cls.args.out))
+            cls.judge = Judge(pictures, cls.args.clips, cls.config["models"]["text_encoder"], cls.args.recovery)
+        return measure(*row, cls.judge, cls.args)
+
+
+def first_runs(runs: list[tuple[str, int]], config: Section) -> list[tuple[str, int]]:
+    """A run of each representation of motion: these make what all others of it share."""
+    first: dict[str, tuple[str, int]] = {}
+    for name, seed in runs:
+        kind = variant_config(config, name)["models"]["motion_vae"].get("representation", "head")
+        first.setdefault(kind, (name, seed))
+    return list(first.values())
 
 
 @dataclass(frozen=True)
@@ -361,7 +446,7 @@ def directions(table: Mapping[str, Mapping[str, Row | None]]) -> dict[str, dict[
         if name == "full" or "full" not in table:
             continue
         found[name] = {}
-        for column, figure in COLUMNS.items():
+        for column, figure in (COLUMNS | OWN_COLUMNS).items():
             full, other = table["full"].get(column), row.get(column)
             ours = winner(full, other, figure.up) if full and other else None
             found[name][column] = {"here": ours, "paper": paper_winner(name, column)}
@@ -369,13 +454,13 @@ def directions(table: Mapping[str, Mapping[str, Row | None]]) -> dict[str, dict[
 
 
 def told_direction(one: Mapping[str, str | None]) -> str:
-    """A cell of the table of directions."""
+    """A cell of the table of directions: the full model wins or loses, with + where the paper says so too, - if not."""
     if one["here"] is None:
         return "-"
-    words = {"full": "full wins", "it": "full loses", "even": "even"}[one["here"]]
+    words = {"full": "wins", "it": "loses", "even": "even"}[one["here"]]
     if one["paper"] is None or one["here"] == "even":
         return words
-    return words + (", as there" if one["here"] == one["paper"] else ", not there")
+    return f"{words} {'+' if one['here'] == one['paper'] else '-'}"
 
 
 def print_report(table: Mapping[str, Mapping[str, Row | None]], references: Mapping[str, Mapping[str, Any]]) -> None:
@@ -386,22 +471,25 @@ def print_report(table: Mapping[str, Mapping[str, Row | None]], references: Mapp
         heads,
         [(name, *(PAPER[name].get(column) for column in COLUMNS)) for name in VARIANTS if name in PAPER],
     )
-    print_table(
-        "Here: mean over the seeds ± half of their range; the figures are not the paper's, only their order compares",
-        heads,
-        [
-            *((name, *(row.get(column) for column in COLUMNS)) for name, row in references.items()),
-            *(
-                (name, *(str(row[column]) if row[column] else None for column in COLUMNS))
-                for name, row in table.items()
-            ),
-        ],
-    )
-    print_table(
-        "Full model against each variant: wins and losses by more than both spreads together, and the paper's",
-        ["", *(figure.name for figure in COLUMNS.values())],
-        [(name, *(told_direction(row[column]) for column in COLUMNS)) for name, row in directions(table).items()],
-    )
+    for title, columns in (
+        ("Here: mean over the seeds ± half of their range; only the order compares with the paper's", COLUMNS),
+        ("Here, of the denoiser itself on held-out clips; and the share of clips with a camera to judge", OWN_COLUMNS),
+    ):
+        measured = [(name, *(row.get(column) for column in columns)) for name, row in references.items()]
+        print_table(
+            title,
+            ["", *(f"{figure.name} {'^' if figure.up else 'v'}" for figure in columns.values())],
+            [
+                *(row for row in measured if any(value is not None for value in row[1:])),
+                *((name, *(str(row[c]) if row[c] else None for c in columns)) for name, row in table.items()),
+            ],
+        )
+    for columns in (COLUMNS, OWN_COLUMNS):
+        print_table(
+            "The full model against each variant, by more than both spreads together; + as in the paper, - not so",
+            ["", *(figure.name for figure in columns.values())],
+            [(name, *(told_direction(row[column]) for column in columns)) for name, row in directions(table).items()],
+        )
 
 
 def run(args: Args) -> None:
@@ -414,19 +502,21 @@ def run(args: Args) -> None:
             generate_room_dataset(data, MADE_CLIPS, MADE_SEED)
     config = settled_config(args, data)
     begun = time.monotonic()
+    pictures_of(config, data, args.out, console.print)
     runs = [(name, seed) for seed in range(args.seeds) for name in args.variants]
-    for name, seed in runs:
-        train_variant(name, config, data, args.out, seed=seed, report=console.print)
-    trained = time.monotonic() - begun
-    pictures = LeRobotReader(pictures_of(config, data, args.out))
-    judge = Judge(pictures, args.clips, config["models"]["text_encoder"], args.recovery)
-    references = judge.references()
-    each = {
-        name: [measure(args.out / name / f"seed-{seed}", judge, args) for seed in range(args.seeds)]
-        for name in track(args.variants, "generating and measuring", console=console)
-    }
+    first = first_runs(runs, config)
+    rows: list[tuple[str, int | None]] = [*((name, None) for name in REFERENCES), *runs]
+    with ProcessPoolExecutor(args.workers, get_context("spawn"), Worker.begin, (args, config, data)) as pool:
+        for title, part in (("first runs", first), ("other runs", [run for run in runs if run not in first])):
+            for _ in track(pool.map(Worker.train, part), title, total=len(part), console=console):
+                pass
+        trained = time.monotonic() - begun
+        found = pool.map(Worker.measure, rows)
+        figures = dict(zip(rows, track(found, "figures", total=len(rows), console=console), strict=True))
+    references = {name: figures[name, None] for name in REFERENCES}
+    each = {name: [figures[name, seed] for seed in range(args.seeds)] for name in args.variants}
     table = {
-        name: {column: Row.of([seed.get(column) for seed in seeds]) for column in COLUMNS}
+        name: {column: Row.of([seed.get(column) for seed in seeds]) for column in COLUMNS | OWN_COLUMNS}
         for name, seeds in each.items()
     }
     print_report(table, references)
@@ -464,11 +554,12 @@ def main() -> None:
     parser.add_argument("--sampling-steps", type=int, default=12, help="denoising steps")
     parser.add_argument("--guidance", type=float, default=2.0, help="weight of text and of the other modality")
     parser.add_argument("--recovery", default="nano", help="ego-motion head: shipped weights by name, or a folder")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0 leaves the default")
+    cores = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    parser.add_argument("--workers", type=int, default=cores, help="processes, with a thread each")
     given = vars(parser.parse_args())
     args = Args(**(given | {"variants": tuple(given["variants"])}))
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)  # as in its processes: a step is timed here
     try:
         run(args)
     except UserError as error:

@@ -141,8 +141,9 @@ class VidMLD(WholeModelMixin, ModelMixin, ConfigMixin):
         text_mask: Tensor | None = None,
         latent_positions: Sequence[int] | None = None,
         temporal: str = "bidirectional",
+        motion_only: bool = False,
         return_dict: bool = True,
-    ) -> EgoTwinTransformerOutput | tuple[Tensor, Tensor]:
+    ) -> EgoTwinTransformerOutput | tuple[Tensor | None, Tensor]:
         """Predict v for video and motion.
 
         Args:
@@ -154,6 +155,7 @@ class VidMLD(WholeModelMixin, ModelMixin, ConfigMixin):
             text_mask: bool (B, Lt), False at padding.
             latent_positions: 0..F-1 or None; there are no windows.
             temporal: "bidirectional"; there is no causal form.
+            motion_only: predict no video.
             return_dict: an `EgoTwinTransformerOutput` rather than the tuple of video and motion.
 
         Raises:
@@ -192,8 +194,10 @@ class VidMLD(WholeModelMixin, ModelMixin, ConfigMixin):
         shift, scale = self.norm_out.linear(time).chunk(2, dim=-1)
         x = (self.norm_out.norm(self.norm_final(x)) * (1 + scale) + shift)[:, num_text:]
         motion_out = self.motion_proj_out(x[:, :num_motion])
-        patches = self.proj_out(x[:, num_motion:]).reshape(batch, frames, *grid, config.out_channels, p, p)
-        video_out = patches.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
+        video_out = None
+        if not motion_only:
+            patches = self.proj_out(x[:, num_motion:]).reshape(batch, frames, *grid, config.out_channels, p, p)
+            video_out = patches.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)
         return EgoTwinTransformerOutput(video=video_out, motion=motion_out) if return_dict else (video_out, motion_out)
 
     def _turn(self, num_text: int, frames: int, grid: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:

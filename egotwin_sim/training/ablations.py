@@ -13,7 +13,7 @@ from typing import Any
 
 from egotwin_sim.errors import UserError
 from egotwin_sim.files import replacing
-from egotwin_sim.training.config import Section, build, section
+from egotwin_sim.training.config import Section, section
 
 Report = Callable[[str], None]
 
@@ -173,8 +173,7 @@ def train_variant(
 
     Below ``out``: ``pictures`` (the data set at the model's size), ``shared/<representation>`` (motion VAE and cached
     latents), ``<name>/seed-<seed>`` (the variant's stages and, at the end, its ``model``). The video VAE is the shipped
-    nano's, and with a section ``models.start`` the text and video weights of its transformer are what training starts
-    from, as the paper's starts from CogVideoX.
+    nano's; transformers start from nothing.
 
     Args:
         name: of the variant.
@@ -197,8 +196,6 @@ def train_variant(
     changed = variant_config(config, name, seed)
     run, video_vae = out / name / f"seed-{seed}", find_weights("nano") / "video_vae"
     identity = {**changed, "video_vae": folder_digest(video_vae)}
-    if "start" in changed["models"]:
-        identity["start"] = folder_digest(_start_weights(changed))
     if (run / MODEL).is_dir():
         _claim(run, identity, data)
         return run / MODEL
@@ -213,8 +210,6 @@ def train_variant(
     for part in ("video_vae", "motion-vae", "latents"):
         (shared / part).mkdir(parents=True, exist_ok=True)
         _link(shared / part, run / part)
-    if "start" in changed["models"] and not (run / "transformer").is_dir():
-        _start(changed, run / "transformer", seed)
     if find_variant(name).pretraining and not (run / "text-motion" / "transformer").is_dir():
         report(f"{name}, seed {seed}: text to motion")
         text_motion.run(changed, pictures, run / "text-motion", resume=True, steps=None, init=run)
@@ -223,30 +218,6 @@ def train_variant(
         joint.run(changed, pictures, run / "joint", resume=True, steps=None, init=run)
     _pack(changed, run)
     return run / MODEL
-
-
-def _start(config: Section, folder: Path, seed: int) -> None:
-    """The transformer that the stages begin with: text and video as `models.start` says, the rest new."""
-    import torch
-
-    from egotwin_sim.models.denoiser import denoiser_class
-    from egotwin_sim.training.checkpoint import save_component
-    from egotwin_sim.training.nano_start import start_from
-
-    told = dict(config["models"]["transformer"])
-    kind = denoiser_class(told.pop("kind", "egotwin"))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = build(kind, told, "models.transformer")
-    start_from(model, _start_weights(config))
-    save_component(model, folder)
-
-
-def _start_weights(config: Section) -> Path:
-    """The transformer that `models.start` names: shipped weights, or a folder of a stream."""
-    from egotwin_sim.pipelines.weights import find_weights
-
-    return find_weights(section(config, "models", "start")["weights"]) / "transformer"
 
 
 def pictures_of(config: Section, data: Path, out: Path, report: Report = lambda line: None) -> Path:

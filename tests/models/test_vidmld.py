@@ -66,6 +66,10 @@ def test_shapes_and_a_new_model_predicts_zero() -> None:
     output = VidMLD(**TINY)(**inputs())
     assert output.video.shape == (2, 3, 3, 4, 6) and output.motion.shape == (2, 5, 7)
     assert not output.video.any() and not output.motion.any()
+    model = tiny()
+    with torch.no_grad():
+        half = model(**inputs(), motion_only=True)
+        assert half.video is None and torch.equal(half.motion, model(**inputs()).motion)
 
 
 def test_gradients_reach_every_parameter() -> None:

@@ -13,7 +13,9 @@ from torch import Tensor
 from egotwin_sim.data import LeRobotReader
 from egotwin_sim.diffusion.schedule import NoiseSchedule
 from egotwin_sim.diffusion.timesteps import TimestepConfig, motion_timesteps, sample_clip_timesteps
+from egotwin_sim.errors import UserError
 from egotwin_sim.models.transformer import EgoTwinTransformer3DModel
+from egotwin_sim.models.vidmld import VidMLD
 from egotwin_sim.training.buckets import Buckets
 from egotwin_sim.training.components import Data, data_folders, frozen_networks
 from egotwin_sim.training.config import build, section
@@ -82,6 +84,8 @@ def run(config: dict[str, Any], data: Data, out: Path, *, resume: bool, steps: i
     }
     start = starting_transformer(config, init, "text-motion", stage.trainer)
     transformer, schedule, null = start.transformer, NoiseSchedule(), sets["train"].null()
+    if isinstance(transformer, VidMLD):
+        raise UserError("VidMLD has no motion branch to train alone; train it with `egotwin train joint`")
     transformer.requires_grad_(False)
     for parameter in transformer.motion_parameters():
         parameter.requires_grad_(True)
