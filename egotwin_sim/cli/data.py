@@ -66,6 +66,10 @@ def room(
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
     size: Annotated[int, typer.Option(help="Width and height of the pictures, pixels, a multiple of 16.")] = 128,
     seconds: Annotated[float, typer.Option(help="Length of a clip.")] = 5.0,
+    same_rooms: Annotated[
+        int | None,
+        typer.Option(help="Rooms that all clips share, validation too.", show_default="a new one for every four clips"),
+    ] = None,
 ) -> None:
     """Make clips in procedural rooms: video, depth, body motion and text, as a LeRobot v3.0 dataset.
 
@@ -74,7 +78,7 @@ def room(
     from egotwin_sim.data.room import generate_room_dataset
 
     with _bar() as report:
-        generate_room_dataset(out, clips, seed, workers, size, seconds, report)
+        generate_room_dataset(out, clips, seed, workers, size, seconds, report, same_rooms)
     typer.echo(f"{clips} clips in {out}")
 
 

@@ -26,6 +26,8 @@ class Plan:
         seed: of all randomness.
         size: width and height of the pictures, pixels.
         seconds: length of a clip.
+        same_rooms: number of rooms that all clips share, those of the validation split too; without it there is a new
+            room for every ``CLIPS_PER_ROOM`` clips, and no validation room is trained on.
 
     Raises:
         UserError: a setting is out of range.
@@ -35,6 +37,7 @@ class Plan:
     seed: int = 0
     size: int = 128
     seconds: float = 5.0
+    same_rooms: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -46,6 +49,8 @@ class Plan:
             raise UserError(
                 f"--size {self.size}: give a multiple of {SIZE_STEP} pixels from {MIN_SIZE} to {MAX_SIZE}, such as 128"
             )
+        if self.same_rooms is not None and not 1 <= self.same_rooms <= self.clips // 2:
+            raise UserError(f"--same-rooms {self.same_rooms}: give a number from 1 to half of the clips")
         steps = self.seconds * VIDEO_FPS
         if not steps >= 1 or not np.isfinite(steps) or steps != int(steps):
             raise UserError(f"--seconds {self.seconds:g}: give a positive multiple of 1/{VIDEO_FPS} s, such as 5")
@@ -53,11 +58,12 @@ class Plan:
     @property
     def rooms(self) -> int:
         """Number of rooms."""
-        return -(-self.clips // CLIPS_PER_ROOM)
+        return self.same_rooms or -(-self.clips // CLIPS_PER_ROOM)
 
     def clips_of(self, room: int) -> range:
         """Clip indices of a room."""
-        return range(room * CLIPS_PER_ROOM, min((room + 1) * CLIPS_PER_ROOM, self.clips))
+        each = CLIPS_PER_ROOM if self.same_rooms is None else -(-self.clips // self.same_rooms)
+        return range(room * each, min((room + 1) * each, self.clips))
 
     def room_seed(self, room: int) -> int:
         """Seed of a room's layout, below 2^53 so that every reader of JSON or doubles keeps it."""
@@ -69,7 +75,13 @@ class Plan:
 
     @property
     def splits(self) -> dict[str, range]:
-        """Clip ranges: the last rooms are `val`, at least one if there are two; a room is never in both."""
+        """Clip ranges: the last rooms are `val`, at least one if there are two; a room is never in both.
+
+        With ``same_rooms`` the last clips are.
+        """
+        if self.same_rooms is not None:
+            first = self.clips - max(1, round(VAL_SHARE * self.clips))
+            return {"train": range(first), "val": range(first, self.clips)}
         if self.rooms < 2:
             return {"train": range(self.clips)}
         first = self.clips_of(self.rooms - max(1, round(VAL_SHARE * self.rooms))).start

@@ -22,6 +22,7 @@ def generate_room_dataset(
     size: int = 128,
     seconds: float = 5.0,
     progress: Progress | None = None,
+    same_rooms: int | None = None,
 ) -> Path:
     """Write a LeRobot v3.0 dataset of clips in procedural rooms, with depth.
 
@@ -37,6 +38,7 @@ def generate_room_dataset(
         size: width and height of the pictures, pixels, a multiple of 16.
         seconds: length of a clip.
         progress: called with ("rendering" or "joining", clips done, all clips).
+        same_rooms: number of rooms that all clips share, see ``Plan``.
 
     Returns:
         The folder.
@@ -44,7 +46,7 @@ def generate_room_dataset(
     Raises:
         UserError: a setting is out of range, `out` holds something else, the disk is full, or there is no OpenGL.
     """
-    plan, out = Plan(clips, seed, size, seconds), Path(out)
+    plan, out = Plan(clips, seed, size, seconds, same_rooms), Path(out)
     workers = processes(workers)
     report = progress or (lambda stage, done, total: None)
     with workshop(out, plan.to_json()) as work:

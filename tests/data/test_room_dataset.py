@@ -208,3 +208,12 @@ def test_the_command_line(dataset: Path, tmp_path: Path) -> None:
     assert broken.exit_code == 1 and "checksum" in broken.stderr
     refused = runner.invoke(app, ["room", "--clips", "2", "--out", str(tmp_path / "set")])
     assert isinstance(refused.exception, UserError)
+
+
+def test_rooms_that_all_clips_share():
+    plan = Plan(20, 7, same_rooms=2)
+    assert plan.rooms == 2
+    assert [plan.clips_of(room) for room in range(2)] == [range(10), range(10, 20)]
+    assert plan.splits == {"train": range(18), "val": range(18, 20)}
+    with pytest.raises(UserError, match="--same-rooms 11"):
+        Plan(20, 7, same_rooms=11)
