@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from egotwin_sim.data import Camera, Clip, LeRobotReader
+from egotwin_sim.data.parts import begin_worker
 from egotwin_sim.data.room import generate_room_dataset
 from egotwin_sim.errors import UserError
 from egotwin_sim.metrics.consistency import GeneratedClip, consistency_report
@@ -366,7 +367,8 @@ class Worker:
 
     @classmethod
     def begin(cls, args: Args, config: Section, data: Path) -> None:
-        """Called once in each process."""
+        """Called once in each process; it ends when the benchmark does."""
+        begin_worker()
         cls.args, cls.config, cls.data = args, config, data
         if not torch.cuda.is_available():
             torch.set_num_threads(1)

@@ -82,7 +82,7 @@ def make_parts(make: Callable[[Part], None], parts: Sequence[Part], workers: int
     with (
         _environment(_ONE_THREAD),
         ProcessPoolExecutor(
-            min(workers, len(parts)), mp_context=get_context("spawn"), initializer=_begin_worker
+            min(workers, len(parts)), mp_context=get_context("spawn"), initializer=begin_worker
         ) as pool,
     ):  # spawn: OpenGL does not survive a fork
         try:
@@ -162,7 +162,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _begin_worker() -> None:
+def begin_worker() -> None:
+    """In a worker process: leave Ctrl-C to the parent, and end when the parent ends, however that is."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
