@@ -15,6 +15,7 @@ from egotwin_sim.models import EgoTwinTransformer3DModel, MotionVAE, VideoVAE, l
 from egotwin_sim.models.depth import DepthNet
 from egotwin_sim.models.view_condition import CONDITION_CHANNELS
 from egotwin_sim.motion import Motion, Skeleton, encode
+from egotwin_sim.motion.rotations import axis_angle_to_quat
 from egotwin_sim.pipelines import EgoTwinPipeline, StreamConfig, StreamPipeline
 
 SIZE = 64
@@ -128,3 +129,15 @@ def tiny_published_pipeline(*, image_to_video: bool = False, **transformer: Any)
         shake(network), vae, motion_vae, scheduler, text_encoder, tokenizer, num_frames=9,
         sampling={"num_inference_steps": 2, "guidance_scale": 2.0},
     )  # fmt: skip
+
+
+def walking(seed: int, frames: int = 33) -> Motion:
+    """A body that walks a curve and swings its limbs."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(frames)[:, None, None] / 16
+    phase, rate = rng.uniform(0, 6, size=(1, 22, 3)), rng.uniform(0.5, 1.0)
+    angles = 0.1 * np.sin(2 * np.pi * rate * t + phase) * np.array([0.3, 1.0, 0.3])
+    yaw = rng.uniform(0, 6) + rng.uniform(-1, 1) * t[:, 0, 0]
+    angles[:, 0] = np.stack([0 * yaw, 0 * yaw, yaw], axis=-1)
+    step = rng.uniform(0.3, 1.2) / 16 * np.stack([np.cos(yaw), np.sin(yaw), 0 * yaw], axis=-1)
+    return Motion(np.cumsum(step, axis=0) + [0, 0, 0.95], axis_angle_to_quat(angles))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +113,7 @@ def play(world: RoomWorld, layout: RoomLayout, text: str, seed: int, seconds: fl
 def dream(pipeline: StreamPipeline, truth: Truth, text: str, seed: int, given: bool) -> Dream:
     """Roll the dream out from the first frame, under the true motion's tokens or with a dreamt body."""
     from egotwin_sim.motion import Motion, encode
-    from egotwin_sim.motion.head_centric import canonical_frame
+    from egotwin_sim.motion.head_centric import set_down
     from egotwin_sim.pipelines.tokens import motion_tokens
 
     tokens = motion_tokens(truth.motion, pipeline.motion_vae)[1:].reshape(-1, 2, pipeline.token_dim)
@@ -126,9 +125,7 @@ def dream(pipeline: StreamPipeline, truth: Truth, text: str, seed: int, given: b
         times.append(time.perf_counter() - began)
         frames.append(out.frames)
         motions.append(out.world_motion)
-    start = canonical_frame(truth.motion[:1].T_world_head())[0]
-    yaw = float(np.arctan2(start[1, 0], start[0, 0]))
-    motion = Motion.concatenate(motions).transformed(yaw, start[:3, 3])
+    motion = set_down(Motion.concatenate(motions), motions[0], truth.motion[:1])
     return Dream(np.concatenate(frames), motion, times)
 
 
@@ -216,6 +213,7 @@ def _write(
     """All files, each written beside and then renamed, after everything has been computed."""
     from egotwin_sim.cli.panels import panel_video
     from egotwin_sim.data.disk import writing
+    from egotwin_sim.files import replacing
 
     video, _ = panel_video(panels, fps, title)
     with writing(out):
@@ -223,9 +221,5 @@ def _write(
         motion.save(out / "motion.npz")
         dreamt.save(out / "dreamt_motion.npz")
         for name, content in (("demo.mp4", video), ("report.json", json.dumps(report, indent=2).encode())):
-            partial = out / f".{name}.partial"
-            try:
+            with replacing(out / name) as partial:
                 partial.write_bytes(content)
-                os.replace(partial, out / name)
-            finally:
-                partial.unlink(missing_ok=True)

@@ -132,10 +132,12 @@ def _load(
 
 
 def _frames(seconds: float, pipeline: EgoTwinPipeline) -> int:
-    shape = pipeline.clip_shape
-    frames = seconds * shape.video_fps
-    if not frames >= 4 or frames % 4:
-        raise UserError(f"--seconds {seconds:g}: expected a positive multiple of {4 / shape.video_fps:g}")
+    from egotwin_sim.models.video_vae import FRAMES_PER_LATENT
+
+    fps = pipeline.clip_shape.video_fps
+    frames = seconds * fps
+    if not frames >= FRAMES_PER_LATENT or frames % FRAMES_PER_LATENT:
+        raise UserError(f"--seconds {seconds:g}: expected a positive multiple of {FRAMES_PER_LATENT / fps:g}")
     return round(frames) + 1
 
 
@@ -160,8 +162,7 @@ def _complete(job: Job, inputs: Inputs, pipeline: EgoTwinPipeline) -> Inputs:
 def _room_view(job: Job, inputs: Inputs, size: int) -> tuple[np.ndarray, Motion, str]:
     """The first frame from where a body stands in a room that has what the text names, and that body."""
     from egotwin_sim.cli.demo import room_for
-    from egotwin_sim.motion.head_centric import canonical_frame
-    from egotwin_sim.motion.rotations import yaw_of
+    from egotwin_sim.motion.head_centric import set_down
     from egotwin_sim.room.synthesis import synthesise
     from egotwin_sim.room.world import RoomWorld
 
@@ -172,9 +173,7 @@ def _room_view(job: Job, inputs: Inputs, size: int) -> tuple[np.ndarray, Motion,
     start = synthesise(layout, job.seed, 0.5).motion[:1]
     given = inputs.motion if inputs.motion is not None else inputs.initial_pose
     if given is not None:
-        there, here = (canonical_frame(body[:1].T_world_head())[0] for body in (start, given))
-        move = there @ np.linalg.inv(here)
-        start = given[:1].transformed(float(yaw_of(move[:3, :3])), move[:3, 3])
+        start = set_down(given[:1], given[:1], start)
     world = RoomWorld(layout, size=size)
     try:
         frame = world.record(start, np.zeros(1))[0][0]

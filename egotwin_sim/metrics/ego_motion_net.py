@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from egotwin_sim.metrics.relative_pose import reprojection, solve_motion, unit_rays
-from egotwin_sim.models.depth import unit_to_depth
+from egotwin_sim.models.depth import u_net, unit_to_depth
 from egotwin_sim.models.motion_geometry import invert
 from egotwin_sim.models.video_vae import ResBlock, start_at_zero
 
@@ -122,18 +122,7 @@ class EgoMotionNet(ModelMixin, ConfigMixin):
         """What is seen in frames (N, 3, SIZE, SIZE) in [-1, 1]."""
         # Where in the picture a place is: the floor is below, and nearer the lower it is seen.
         where = (2 * _places(frames) - 1).T.unflatten(1, (GRID, GRID)).expand(len(frames), -1, -1, -1)
-        x = torch.cat([F.pixel_unshuffle(frames, 4), where], dim=1)
-        x = self.enter(x.contiguous(memory_format=torch.channels_last))
-        skips = []
-        for block, down in zip(self.left, self.down, strict=True):
-            x, _ = block(x)
-            skips.append(x)
-            x = down(x)
-        for block in self.deepest:
-            x, _ = block(x)
-        for level in (1, 0):
-            x = skips[level] + F.pixel_shuffle(self.up[level](x), 2)
-            x, _ = self.right[level](x.contiguous(memory_format=torch.channels_last))
+        x = u_net(self, torch.cat([F.pixel_unshuffle(frames, 4), where], dim=1))
         described = self.describe(x).flatten(2).float()
         described = F.normalize(described - described.mean(dim=-1, keepdim=True), dim=1)
         return View(described, self.tell(x).float(), self.depth(x).flatten(1).float())

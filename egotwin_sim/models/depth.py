@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -52,6 +53,27 @@ def plane_depths(T_world_head: Tensor, size: tuple[int, int], fovy: float) -> Te
         return torch.stack([depth_to_unit(depth), elevation], dim=1)
 
 
+def u_net(net: Any, x: Tensor) -> Tensor:
+    """What a network with the parts of a `DepthNet` makes of its folded picture: features at the scale of the input.
+
+    Args:
+        net: with `enter`, and at each level `left` and `down`, then `deepest`, then `up` and `right`.
+        x: (B, C, h, w), sides multiples of two to the number of levels.
+    """
+    x = net.enter(x.contiguous(memory_format=torch.channels_last))
+    skips = []
+    for block, down in zip(net.left, net.down, strict=True):
+        x, _ = block(x)
+        skips.append(x)
+        x = down(x)
+    for block in net.deepest:
+        x, _ = block(x)
+    for level in reversed(range(len(skips))):
+        x = skips[level] + F.pixel_shuffle(net.up[level](x), 2)
+        x, _ = net.right[level](x.contiguous(memory_format=torch.channels_last))
+    return x
+
+
 class DepthNet(WholeModelMixin, ModelMixin, ConfigMixin):
     """Depth of one frame from its colours and the head's pose: a small U-Net at 1/4, 1/8, 1/16 and 1/32.
 
@@ -87,17 +109,6 @@ class DepthNet(WholeModelMixin, ModelMixin, ConfigMixin):
             (B, H, W) in about [-1, 1]; ``unit_to_depth`` gives metres.
         """
         planes = plane_depths(T_world_head, (frame.shape[-2], frame.shape[-1]), fovy)
-        x = F.pixel_unshuffle(torch.cat([frame, planes.to(frame)], dim=1), 4)
-        x = self.enter(x.contiguous(memory_format=torch.channels_last))
-        skips = []
-        for block, down in zip(self.left, self.down, strict=True):
-            x, _ = block(x)
-            skips.append(x)
-            x = down(x)
-        for block in self.deepest:
-            x, _ = block(x)
-        for level in (2, 1, 0):
-            x = skips[level] + F.pixel_shuffle(self.up[level](x), 2)
-            x, _ = self.right[level](x.contiguous(memory_format=torch.channels_last))
+        x = u_net(self, F.pixel_unshuffle(torch.cat([frame, planes.to(frame)], dim=1), 4))
         # What the planes say, until the network knows better.
         return planes[:, 0] + F.pixel_shuffle(self.leave(x).float(), 4)[:, 0]

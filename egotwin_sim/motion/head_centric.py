@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -20,6 +20,15 @@ from egotwin_sim.motion.rotations import (
     yaw_of,
 )
 from egotwin_sim.motion.skeleton import Skeleton
+
+
+def part_slices(widths: Mapping[str, int]) -> dict[str, slice]:
+    """Where parts of the given widths lie, one behind the other."""
+    slices, start = {}, 0
+    for name, width in widths.items():
+        slices[name] = slice(start, start + width)
+        start += width
+    return slices
 
 
 @dataclass(frozen=True)
@@ -45,11 +54,7 @@ class Layout:
             "joint_velocities": 3 * j,
             "joint_rotations": 6 * j,
         }
-        slices, start = {}, 0
-        for name, width in widths.items():
-            slices[name] = slice(start, start + width)
-            start += width
-        return slices
+        return part_slices(widths)
 
     @property
     def dim(self) -> int:
@@ -131,6 +136,19 @@ def canonical_frame(T_world_head: np.ndarray) -> np.ndarray:
     frame[..., :2, 3] = T_world_head[..., :2, 3]
     frame[..., 3, 3] = 1.0
     return frame
+
+
+def set_down(motion: Motion, of: Motion, at: Motion) -> Motion:
+    """A motion moved over the ground and turned, such that the head `of` comes to lie over the head `at`.
+
+    Args:
+        motion: what is moved.
+        of: one frame in the world of `motion`.
+        at: one frame where its head's ground point and heading shall be.
+    """
+    there, here = (canonical_frame(body.T_world_head())[0] for body in (at, of))
+    move = there @ np.linalg.inv(here)
+    return motion.transformed(float(yaw_of(move[:3, :3])), move[:3, 3])
 
 
 def encode(motion: Motion, previous: Motion | None = None) -> np.ndarray:

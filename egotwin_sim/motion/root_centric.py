@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from egotwin_sim.errors import UserError
+from egotwin_sim.motion.head_centric import part_slices
 from egotwin_sim.motion.motion import Motion, default_skeleton, same_skeleton
 from egotwin_sim.motion.rotations import (
     is_degenerate_6d,
@@ -55,11 +56,7 @@ class RootLayout:
             "joint_rotations": 6 * (j - 1),
             "foot_contacts": len(FEET),
         }
-        slices, start = {}, 0
-        for name, width in widths.items():
-            slices[name] = slice(start, start + width)
-            start += width
-        return slices
+        return part_slices(widths)
 
     @property
     def dim(self) -> int:

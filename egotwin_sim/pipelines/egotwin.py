@@ -231,11 +231,11 @@ class EgoTwinPipeline(DiffusionPipeline):
         Raises:
             UserError: nano's video VAE has no need of it and does not offer it.
         """
-        self._published_vae("tiling").enable_tiling()
+        self._published_vae().enable_tiling()
 
     def disable_vae_tiling(self) -> None:
         """Code frames whole again."""
-        self._published_vae("tiling").disable_tiling()
+        self._published_vae().disable_tiling()
 
     @property
     def interrupt(self) -> bool:
@@ -496,9 +496,9 @@ class EgoTwinPipeline(DiffusionPipeline):
             )
         return self.motion_vae.float() if self.motion_vae.dtype != torch.float32 else self.motion_vae
 
-    def _published_vae(self, what: str) -> AutoencoderKLCogVideoX:
+    def _published_vae(self) -> AutoencoderKLCogVideoX:
         if not isinstance(self.video_vae, AutoencoderKLCogVideoX):
-            raise UserError(f"nano's video VAE has no {what}: its frames are small enough to be coded whole")
+            raise UserError("nano's video VAE has no tiling: its frames are small enough to be coded whole")
         return self.video_vae
 
     def _text(self) -> TextEncoder:

@@ -42,8 +42,7 @@ class MemoryRollout:
         opening = networks._open(frames, self.bodies)
         self._inputs, self._tokens, self._decoder = [opening.inputs], [opening.token], opening.decoder
         self.channels = networks.video_vae.config.latent_channels
-        self.first_latent, self.first_token = opening.inputs[:, :, : self.channels], opening.token
-        self._latents = [self.first_latent]
+        self._latents = [opening.inputs[:, :, : self.channels]]
         self._frames = [first[:, None]]
         self._motions = [[body.motion] for body in self.bodies]
         self._given_video: Tensor | None = None
@@ -115,10 +114,6 @@ class MemoryRollout:
         """1 + 8K frames of each clip in the world; as given where it was."""
         given = [clip.motion for clip in self.clips if clip.motion is not None]
         return given or [Motion.concatenate(parts) for parts in self._motions]
-
-    def tokens(self) -> Tensor:
-        """(B, 1 + 2K, Cm), normalised."""
-        return torch.cat(self._tokens, dim=1)
 
 
 class MemoryWindow:

@@ -48,10 +48,10 @@ def encode_prompts(
     Raises:
         UserError: a text that is empty, no string, or longer than the encoder takes (nothing is cut off).
     """
+    null = encoder.encode_null()
 
     def encoded(entries: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         said = [entry for entry in entries if entry is not None]
-        null = encoder.encode_null()
         known = encoder.encode(said) if said else null
         place = iter(range(len(said)))
         rows = [(null, 0) if entry is None else (known, next(place)) for entry in entries]

@@ -16,8 +16,7 @@ from egotwin_sim.models.motion_vae import MotionVAE
 from egotwin_sim.models.video_input import published_input
 from egotwin_sim.models.video_vae import FRAMES_PER_LATENT
 from egotwin_sim.motion import Motion
-from egotwin_sim.motion.head_centric import canonical_frame
-from egotwin_sim.motion.rotations import yaw_of
+from egotwin_sim.motion.head_centric import set_down
 from egotwin_sim.pipelines.clip_inputs import ClipInput, ClipShape
 from egotwin_sim.pipelines.prompts import Prompts
 from egotwin_sim.pipelines.tokens import motion_tokens, pose_token, tokens_to_motion
@@ -186,7 +185,5 @@ def continued(motion: Motion, coming: Motion, seam: int) -> Motion:
     The overlap went through the motion VAE once more; what follows is set down on the ground where the motion's last
     head is, with its heading, so that there is no jump.
     """
-    end, found = (canonical_frame(part.T_world_head())[0] for part in (motion[-1:], coming[seam : seam + 1]))
-    turn = end @ np.linalg.inv(found)
-    placed = coming[seam + 1 :].transformed(float(yaw_of(turn[:3, :3])), tuple(turn[:3, 3]))
+    placed = set_down(coming[seam + 1 :], coming[seam : seam + 1], motion[-1:])
     return Motion.concatenate([motion, placed])

@@ -11,8 +11,7 @@ import torch
 from egotwin_sim.errors import UserError
 from egotwin_sim.models.motion_geometry import canonical_frame, consistent_state, head_pose, invert, move_features
 from egotwin_sim.models.motion_vae import MotionVAE, next_gap, seen_from
-from egotwin_sim.motion import Motion, Skeleton, chunk_features, encode
-from egotwin_sim.motion.rotations import axis_angle_to_quat
+from egotwin_sim.motion import Skeleton, chunk_features, encode
 from egotwin_sim.training.motion_samples import clip_samples
 from egotwin_sim.training.stages.motion_vae import (
     MotionVAEStageConfig,
@@ -21,18 +20,7 @@ from egotwin_sim.training.stages.motion_vae import (
     whole_clip,
 )
 from egotwin_sim.training.trainer import TrainerConfig
-
-
-def walking(seed: int, frames: int = 33) -> Motion:
-    """A body that walks a curve and swings its limbs, all smoothly."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(frames)[:, None, None] / 16
-    phase, rate = rng.uniform(0, 6, size=(1, 22, 3)), rng.uniform(0.5, 1.0)
-    angles = 0.1 * np.sin(2 * np.pi * rate * t + phase) * np.array([0.3, 1.0, 0.3])
-    yaw = rng.uniform(0, 6) + rng.uniform(-1, 1) * t[:, 0, 0]
-    angles[:, 0] = np.stack([0 * yaw, 0 * yaw, yaw], axis=-1)
-    step = rng.uniform(0.3, 1.2) / 16 * np.stack([np.cos(yaw), np.sin(yaw), 0 * yaw], axis=-1)
-    return Motion(np.cumsum(step, axis=0) + [0, 0, 0.95], axis_angle_to_quat(angles))
+from tests.tiny import walking
 
 
 @pytest.fixture(scope="module")

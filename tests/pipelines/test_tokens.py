@@ -12,28 +12,16 @@ from egotwin_sim.errors import UserError
 from egotwin_sim.metrics.motion import motion_error
 from egotwin_sim.models import MotionVAE
 from egotwin_sim.motion import Motion
-from egotwin_sim.motion.rotations import axis_angle_to_quat
 from egotwin_sim.pipelines.tokens import motion_tokens, pose_token, tokens_to_motion
 from egotwin_sim.training.stages.motion_vae import MotionVAEStageConfig, fit_motion_vae
 from egotwin_sim.training.trainer import TrainerConfig
+from tests.tiny import walking
 
 FORMS = {
     "chunk": {"canonical": "chunk"},
     "clip": {"canonical": "clip"},
     "root": {"canonical": "clip", "representation": "root", "feature_dim": 263},
 }
-
-
-def walking(seed: int, frames: int = 33) -> Motion:
-    """A body that walks a curve and swings its limbs."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(frames)[:, None, None] / 16
-    phase, rate = rng.uniform(0, 6, size=(1, 22, 3)), rng.uniform(0.5, 1.0)
-    angles = 0.1 * np.sin(2 * np.pi * rate * t + phase) * np.array([0.3, 1.0, 0.3])
-    yaw = rng.uniform(0, 6) + rng.uniform(-1, 1) * t[:, 0, 0]
-    angles[:, 0] = np.stack([0 * yaw, 0 * yaw, yaw], axis=-1)
-    step = rng.uniform(0.3, 1.2) / 16 * np.stack([np.cos(yaw), np.sin(yaw), 0 * yaw], axis=-1)
-    return Motion(np.cumsum(step, axis=0) + [0, 0, 0.95], axis_angle_to_quat(angles))
 
 
 @pytest.fixture(scope="module", params=FORMS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from egotwin_sim.data.convert.amass_files import (
 from egotwin_sim.data.convert.babel import Annotation, read_babel
 from egotwin_sim.data.convert.captions import Caption
 from egotwin_sim.data.convert.humanml3d_texts import read_texts
-from egotwin_sim.data.convert.source import ClipRef, SequenceNote, SkippedSequence, SourceClip, SourceIndex
+from egotwin_sim.data.convert.source import ClipRef, SourceClip, SourceIndex
 from egotwin_sim.errors import UserError
 from egotwin_sim.motion.smpl import SMPLParameters
 from egotwin_sim.motion.smpl_file import find_smpl_file
@@ -82,13 +82,7 @@ class AmassSource:
         seen = _Seen()
         for path in find_recordings(self.root):
             sequence = path.relative_to(self.root).with_suffix("").as_posix()
-            try:
-                refs, notes = self._read(path, sequence, seen)
-            except UserError as error:
-                index.skipped.append(SkippedSequence(sequence, str(error)))
-                continue
-            index.clips.extend(refs)
-            index.notes.extend(SequenceNote(sequence, note) for note in notes)
+            index.take(sequence, partial(self._read, path, sequence, seen))
         if not index.clips and not index.skipped:
             raise UserError(f"{self.root} holds no recording: expected <data set>/<subject>/*.npz, as AMASS unpacks")
         return index

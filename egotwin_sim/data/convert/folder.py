@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from egotwin_sim.data.convert.camera_file import read_camera
 from egotwin_sim.data.convert.captions import Caption, read_captions, read_object
 from egotwin_sim.data.convert.cut import nearest_frames, picture_times, rate_note
 from egotwin_sim.data.convert.recording import Recording, recording
-from egotwin_sim.data.convert.source import ClipRef, SequenceNote, SkippedSequence, SourceClip, SourceIndex
+from egotwin_sim.data.convert.source import ClipRef, SourceClip, SourceIndex
 from egotwin_sim.data.plan import MOTION_FPS, VIDEO_FPS
 from egotwin_sim.errors import UserError
 from egotwin_sim.motion import Motion
@@ -68,13 +68,7 @@ class FolderSource:
         index = SourceIndex([], [], [])
         for stem in self._stems():
             sequence = stem.relative_to(self.root).as_posix()
-            try:
-                refs, notes = self._read(stem, sequence)
-            except UserError as error:
-                index.skipped.append(SkippedSequence(sequence, str(error)))
-                continue
-            index.clips.extend(refs)
-            index.notes.extend(SequenceNote(sequence, note) for note in notes)
+            index.take(sequence, partial(self._read, stem, sequence))
         if not index.clips and not index.skipped:
             raise UserError(
                 f"{self.root} holds no recording: expected NAME.mp4, NAME.bvh or NAME.npz, and NAME.txt or NAME.json"

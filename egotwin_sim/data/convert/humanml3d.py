@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from egotwin_sim.data.convert.amass_files import LICENCE, check_models, find_recordings, load_recording, recording_key
 from egotwin_sim.data.convert.cut import on_default_body
 from egotwin_sim.data.convert.humanml3d_texts import read_texts
-from egotwin_sim.data.convert.source import ClipRef, SequenceNote, SkippedSequence, SourceClip, SourceIndex
+from egotwin_sim.data.convert.source import ClipRef, SequenceNote, SourceClip, SourceIndex
 from egotwin_sim.errors import UserError
 from egotwin_sim.motion import Motion
 from egotwin_sim.motion.joint_positions import fit_positions
@@ -102,13 +102,7 @@ class HumanML3DSource:
             raise UserError(f"train.txt, val.txt and test.txt of {self.root} name no motion")
         self._segments()
         for name, split in splits.items():
-            try:
-                refs, notes = self._read(name, split)
-            except UserError as error:
-                index.skipped.append(SkippedSequence(name, str(error)))
-                continue
-            index.clips.extend(refs)
-            index.notes.extend(SequenceNote(name, note) for note in notes)
+            index.take(name, partial(self._read, name, split))
         return index
 
     def load(self, ref: ClipRef) -> SourceClip:

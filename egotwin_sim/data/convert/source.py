@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,6 +82,16 @@ class SourceIndex:
     clips: list[ClipRef]
     skipped: list[SkippedSequence]
     notes: list[SequenceNote]
+
+    def take(self, sequence: str, read: Callable[[], tuple[Sequence[ClipRef], Sequence[str]]]) -> None:
+        """Read one recording's clips and notes; a `UserError` on the way makes it one that is skipped."""
+        try:
+            refs, notes = read()
+        except UserError as error:
+            self.skipped.append(SkippedSequence(sequence, str(error)))
+            return
+        self.clips.extend(refs)
+        self.notes.extend(SequenceNote(sequence, note) for note in notes)
 
 
 @dataclass(frozen=True, eq=False)

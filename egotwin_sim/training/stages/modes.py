@@ -26,9 +26,9 @@ from egotwin_sim.training.config import build, section
 from egotwin_sim.training.denoising import drop_text, masked_mean, model_input
 from egotwin_sim.training.latents import LatentClips, latent_clips
 from egotwin_sim.training.parts import WHOLE, Part
-from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices, step_generator
+from egotwin_sim.training.stages.joint import HELD_OUT, mean_scalars
+from egotwin_sim.training.trainer import Trainer, TrainerConfig, batch_indices
 
-HELD_OUT = 64  # clips of the validation split
 HEAD_UNIT = 0.1  # metres, and numbers of a 6D rotation
 
 
@@ -250,24 +250,12 @@ def run(config: dict[str, Any], data: Path, out: Path, *, resume: bool, steps: i
     schedule, null = NoiseSchedule(), clips.null()
     validation = ModesBatches(held_out, held_out_states, stage)
 
-    def validate() -> dict[str, float]:
-        figures: list[dict[str, float]] = []
-        for step in range(8):
-            batch = {k: {n: v.to(transformer.device) for n, v in part.items()} for k, part in validation(step).items()}
-            generator = step_generator(1, step, transformer.device)
-            with torch.autocast(transformer.device.type, torch.bfloat16, enabled=stage.trainer.precision == "bf16"):
-                _, scalars = modes_loss(
-                    transformer, teacher, networks.motion_vae, schedule, batch, null, stage, generator
-                )
-            figures.append({key: float(value) for key, value in scalars.items()})
-        return {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
-
     def loss(batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         return modes_loss(transformer, teacher, networks.motion_vae, schedule, batch, null, stage, generator)
 
     batches = ModesBatches(clips, states, stage)
     run_of = Trainer(
         {"transformer": transformer}, loss, batches, stage.trainer, out,
-        validate=validate, resume=resume, title="modes",
+        validate=lambda: mean_scalars(validation, loss, stage.trainer), resume=resume, title="modes",
     )  # fmt: skip
     run_of.fit()
