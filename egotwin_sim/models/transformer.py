@@ -110,6 +110,13 @@ class _Window:
         return self.num_past, self.pattern, self.times, self.grid, self.has_motion, self.num_text
 
 
+def _shares(timestep: Tensor, batch: int, latents: int) -> Tensor:
+    """Weight (batch, latents, 1) of each latent in the text's timestep: what is given says nothing about the step."""
+    denoised = (timestep.reshape(-1, 1) if timestep.ndim < 2 else timestep).expand(batch, latents) > 0
+    denoised = denoised | ~denoised.any(1, keepdim=True)
+    return (denoised / denoised.sum(1, keepdim=True))[..., None]
+
+
 class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
     """Denoises text-conditioned video and body motion together (EgoTwin, arXiv 2508.13013, sections 3.2 to 3.4).
 
@@ -120,7 +127,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
 
     Timesteps: each modality has its own, per clip or per chunk, embedded by its own network; the other modality's
     embedding is added through a projection that starts at zero. Under ``temporal="causal"`` text takes timestep 0,
-    because it must not depend on any chunk; otherwise the mean of the video's.
+    because it must not depend on any chunk; otherwise the mean over the latents that are not given, if there are any.
 
     Positions: 3D rotary for video; motion token j turns in time alone, at latent time j / 2 (the end of what it covers,
     as with latents). Without rotary positions in the config, CogVideoX's sine tables are added to the video and a 1D
@@ -653,7 +660,8 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         zero = torch.zeros(batch, device=device)
         given = zero if video_timestep is None else video_timestep
         video_time = embedded("video_timestep", given, self.time_embedding, len(positions))
-        text_time = video_time.mean(1, keepdim=True) if video_time.shape[1] > 1 else video_time
+        share = _shares(torch.as_tensor(given, device=device), batch, len(positions)).to(video_time.dtype)
+        text_time = (video_time * share).sum(1, keepdim=True)
         motion_time = video_time
         if motion_timestep is not None and window.has_motion:
             counts = (len(owners), len(positions))
@@ -670,7 +678,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             if to_video.shape[1] > 1:
                 to_video = (to_video[:, first] + to_video[:, last]) / 2
             video_time = video_time + to_video
-            text_time = text_time + to_video.mean(1, keepdim=True)
+            text_time = text_time + (to_video * share).sum(1, keepdim=True)
         if temporal == "causal":
             text_time = embedded("text's timestep", zero, self.time_embedding)
         return Times(F.silu(text_time), F.silu(motion_time), F.silu(video_time))

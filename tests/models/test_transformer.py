@@ -106,6 +106,20 @@ class TestCogVideoX:
             per_chunk = ours(video, text, timestep[:, None].expand(2, frames)).video
         torch.testing.assert_close(per_chunk, expected, atol=1e-5, rtol=1e-5)
 
+    def test_text_takes_the_timestep_of_what_is_denoised(self):
+        """CogVideoX's text knows one timestep, and a clean first latent must not change it."""
+        model = EgoTwinTransformer3DModel.from_cogvideox(cogvideox(), **MOTION)
+        seen = []
+        original = model._embed_times
+        model._embed_times = lambda *args: seen.append(original(*args)) or seen[-1]
+        video, text = torch.randn(1, 3, 5, 4, 8), torch.randn(1, 6, 12)
+        for timestep in (torch.tensor([[0, 500, 500]]), torch.tensor([500]), torch.tensor([[0, 0, 0]])):
+            with torch.no_grad():
+                model(video, text, timestep)
+        first_given, none_given, all_given = (times.text for times in seen)
+        torch.testing.assert_close(first_given, none_given)
+        assert not torch.allclose(all_given, none_given)
+
     @pytest.mark.parametrize("inside", ["", "transformer"])
     def test_loads_a_folder_or_the_folder_of_its_pipeline(self, tmp_path, inside):
         theirs = cogvideox(in_channels=8, use_rotary_positional_embeddings=True)
