@@ -111,10 +111,14 @@ class _Window:
 
 
 def _shares(timestep: Tensor, batch: int, latents: int) -> Tensor:
-    """Weight (batch, latents, 1) of each latent in the text's timestep: what is given says nothing about the step."""
+    """Weight (batch, latents, 1), 1 in the mean, of each latent in the text's timestep.
+
+    What is given says nothing about the step. A weighted mean, for autocast would widen a sum to float32.
+    """
     denoised = (timestep.reshape(-1, 1) if timestep.ndim < 2 else timestep).expand(batch, latents) > 0
     denoised = denoised | ~denoised.any(1, keepdim=True)
-    return (denoised / denoised.sum(1, keepdim=True))[..., None]
+    denoised = denoised.float()
+    return (denoised / denoised.mean(1, keepdim=True))[..., None]
 
 
 class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
@@ -661,7 +665,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
         given = zero if video_timestep is None else video_timestep
         video_time = embedded("video_timestep", given, self.time_embedding, len(positions))
         share = _shares(torch.as_tensor(given, device=device), batch, len(positions)).to(video_time.dtype)
-        text_time = (video_time * share).sum(1, keepdim=True)
+        text_time = (video_time * share).mean(1, keepdim=True)
         motion_time = video_time
         if motion_timestep is not None and window.has_motion:
             counts = (len(owners), len(positions))
@@ -678,7 +682,7 @@ class EgoTwinTransformer3DModel(ModelMixin, ConfigMixin):
             if to_video.shape[1] > 1:
                 to_video = (to_video[:, first] + to_video[:, last]) / 2
             video_time = video_time + to_video
-            text_time = text_time + (to_video * share).sum(1, keepdim=True)
+            text_time = text_time + (to_video * share).mean(1, keepdim=True)
         if temporal == "causal":
             text_time = embedded("text's timestep", zero, self.time_embedding)
         return Times(F.silu(text_time), F.silu(motion_time), F.silu(video_time))
