@@ -1,9 +1,11 @@
 """The MuJoCo humanoid: its model, its joint coordinates, and off-screen rendering.
 
 MuJoCo loads its OpenGL backend while it is imported, and a missing library surfaces there as an obscure error; this
-package therefore imports it first, with EGL as the backend unless `MUJOCO_GL` says otherwise.
+package therefore imports it first, with EGL as the backend unless `MUJOCO_GL` says otherwise. Its warnings go to
+Python's logging, not to a file in the working folder.
 """
 
+import logging
 import os
 
 from egotwin_sim.errors import UserError
@@ -27,5 +29,7 @@ try:
     import mujoco as mujoco
 except Exception as error:  # the loaders raise AttributeError, RuntimeError, OSError and ImportError alike
     raise gl_error(error) from error
+
+mujoco.set_mju_user_warning(logging.getLogger(__name__).warning)
 
 __all__ = ["GL_PACKAGES", "gl_error", "mujoco"]

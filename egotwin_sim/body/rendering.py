@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import threading
@@ -13,6 +14,7 @@ from egotwin_sim.body import gl_error
 from egotwin_sim.errors import UserError
 
 _local = threading.local()
+_leaving = False  # whether the process is ending
 _orphans: list[mujoco.MjrContext] = []  # kept for ever: their thread, and so their OpenGL context, is not this one
 
 
@@ -34,9 +36,26 @@ def make_context_current() -> None:
             backend = importlib.import_module(f"mujoco.{os.environ.get('MUJOCO_GL', 'egl').lower()}")
             context = backend.GLContext(64, 64)
             _local.context, _local.pid = context, os.getpid()
+            if threading.current_thread() is threading.main_thread():
+                atexit.register(_leave)  # before the backend's own end, which leaves a context that cannot be freed
         context.make_current()
     except Exception as error:  # every backend has its own kinds
         raise gl_error(error) from error
+
+
+def free_context() -> None:
+    """Frees this thread's OpenGL context, if it has one; every `Canvas` of the thread must have been closed."""
+    context = getattr(_local, "context", None)
+    if context is not None and _local.pid == os.getpid():
+        del _local.context
+        context.free()
+
+
+def _leave() -> None:
+    """Frees the main thread's context at the end of the process; what is left of images goes with the process."""
+    global _leaving
+    _leaving = True
+    free_context()
 
 
 def tune_for_speed(spec: mujoco.MjSpec, width: int, height: int) -> None:
@@ -83,7 +102,14 @@ class Canvas:
         self._partial.sitegroup[:] = 0
 
     def draw(
-        self, data: mujoco.MjData, camera: mujoco.MjvCamera, width: int, height: int, *, everything: bool = False
+        self,
+        data: mujoco.MjData,
+        camera: mujoco.MjvCamera,
+        width: int,
+        height: int,
+        *,
+        everything: bool = False,
+        sky: bool = False,
     ) -> None:
         """Draws the model as `data` has it into the off-screen buffer.
 
@@ -93,6 +119,7 @@ class Canvas:
             width: of the image, pixels.
             height: of the image, pixels.
             everything: draw the hidden group as well, and the sky, and leave out planes that are seen from behind.
+            sky: draw the sky, which a room's ceiling hides.
         """
         if threading.get_ident() != self._thread:
             raise UserError("a Canvas draws only in the thread that made it; make one world per thread")
@@ -101,10 +128,8 @@ class Canvas:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         option = self._full if everything else self._partial
         self._viewport = mujoco.MjrRect(0, 0, width, height)
-        mujoco.mjv_updateScene(
-            self._model, data, option, None, camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene
-        )
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = everything
+        mujoco.mjv_updateScene(self._model, data, option, None, camera, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene)
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = everything or sky
         if everything:
             eye = np.mean([view.pos for view in self._scene.camera], axis=0)
             for geom in self._scene.geoms[: self._scene.ngeom]:
@@ -129,9 +154,7 @@ class Canvas:
         inverse = depth[::-1] * np.float32(1.0 / near - 1.0 / far) + np.float32(1.0 / far)
         return np.ascontiguousarray(rgb[::-1]), np.reciprocal(inverse)
 
-    def read_geoms(
-        self, data: mujoco.MjData, camera: mujoco.MjvCamera, width: int, height: int
-    ) -> np.ndarray:
+    def read_geoms(self, data: mujoco.MjData, camera: mujoco.MjvCamera, width: int, height: int) -> np.ndarray:
         """Draws and reads which geom each pixel shows: int32 (H, W), -1 where there is none."""
         flags = self._scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = True
@@ -159,7 +182,7 @@ class Canvas:
         context, self._context = getattr(self, "_context", None), None
         if context is None:
             return
-        if threading.get_ident() != self._thread or os.getpid() != self._pid:
+        if _leaving or threading.get_ident() != self._thread or os.getpid() != self._pid:
             # Freed here, the buffers of the same numbers in this thread's own context would go.
             _orphans.append(context)
             return

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from egotwin_sim.cli.motion_file import read_motion
 from egotwin_sim.errors import UserError
 
 if TYPE_CHECKING:
@@ -132,7 +133,9 @@ def read_inputs(job: Job, shape: ClipShape, frames: int | None) -> Inputs:
     frame = None if job.first_frame is None else _picture(job.first_frame, shape, notes)
     video = None if job.video is None else _video(job.video, shape, frames, notes)
     motion = None if job.motion is None else _motion(job.motion, shape, frames, notes)
-    pose = None if job.initial_pose is None else _body(job.initial_pose, shape, notes)[:1]
+    pose = (
+        None if job.initial_pose is None else read_motion(job.initial_pose, shape.skeleton, notes, shape.motion_fps)[:1]
+    )
     return Inputs(frame, video, motion, pose, tuple(notes))
 
 
@@ -187,26 +190,7 @@ def _video(path: Path, shape: ClipShape, frames: int | None, notes: list[str]) -
     return _fitted(film.frames(nearest_frames(film.times_s, due)), shape, path, notes)
 
 
-def _body(path: Path, shape: ClipShape, notes: list[str]) -> Motion:
-    """The motion in a file, on the model's body and at its rate."""
-    from egotwin_sim.data.convert.cut import on_default_body
-    from egotwin_sim.motion import Motion
-    from egotwin_sim.motion.bvh import load_bvh
-
-    if path.suffix.lower() == ".bvh":
-        imported = load_bvh(path, fps=shape.motion_fps, skeleton=shape.skeleton)
-        notes.extend(f"{path.name}: {note}" for note in imported.report.notes)
-        return imported.motion
-    if path.suffix.lower() != ".npz":
-        raise UserError(f"{path}: expected a motion as .npz (as this command writes it) or .bvh")
-    motion, _ = on_default_body(Motion.load(path), keep_head=False)
-    if motion.fps != shape.motion_fps:
-        notes.append(f"{path.name}: motion resampled from {motion.fps:g} to {shape.motion_fps:g} frames/s")
-        motion = motion.resampled(shape.motion_fps)
-    return motion
-
-
 def _motion(path: Path, shape: ClipShape, frames: int | None, notes: list[str]) -> Motion:
-    motion = _body(path, shape, notes)
+    motion = read_motion(path, shape.skeleton, notes, shape.motion_fps)
     chunks = _chunks((len(motion) - 1) / shape.motion_fps, shape, frames, path, notes)
     return motion[: shape.motion_frames * chunks + 1]

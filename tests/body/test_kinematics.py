@@ -40,18 +40,14 @@ def test_qpos_round_trip_keeps_every_rotation(model: mujoco.MjModel, spread: flo
     kinematics = BodyKinematics(model)
     back = kinematics.motion_from_qpos(kinematics.qpos_from_motion(motion))
     np.testing.assert_allclose(back.root_position, motion.root_position, atol=1e-6)
-    np.testing.assert_allclose(
-        quat_to_matrix(back.joint_quat_wxyz), quat_to_matrix(motion.joint_quat_wxyz), atol=2e-6
-    )
+    np.testing.assert_allclose(quat_to_matrix(back.joint_quat_wxyz), quat_to_matrix(motion.joint_quat_wxyz), atol=2e-6)
 
 
 def test_round_trip_at_the_singularity(model: mujoco.MjModel) -> None:
     motion = swing("left_shoulder", "z", -90.0, -90.0, frames=1)
     kinematics = BodyKinematics(model)
     back = kinematics.motion_from_qpos(kinematics.qpos_from_motion(motion))
-    np.testing.assert_allclose(
-        quat_to_matrix(back.joint_quat_wxyz), quat_to_matrix(motion.joint_quat_wxyz), atol=2e-6
-    )
+    np.testing.assert_allclose(quat_to_matrix(back.joint_quat_wxyz), quat_to_matrix(motion.joint_quat_wxyz), atol=2e-6)
 
 
 def test_mujoco_places_every_joint_where_the_skeleton_does(model: mujoco.MjModel) -> None:

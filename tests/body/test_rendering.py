@@ -81,9 +81,7 @@ def test_missing_opengl_names_the_packages(env: dict[str, str]) -> None:
 
 def test_rendering_needs_no_environment_variable_and_exits_cleanly() -> None:
     environment = {key: value for key, value in os.environ.items() if key != "MUJOCO_GL"}
-    result = subprocess.run(
-        [sys.executable, "-c", RENDER], env=environment, capture_output=True, text=True, timeout=60
-    )
+    result = subprocess.run([sys.executable, "-c", RENDER], env=environment, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0
     assert result.stdout == ""
     assert result.stderr == ""
