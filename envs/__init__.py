@@ -13,6 +13,7 @@ _HOME = {
     "DreamVectorEnv": "vector",
     "RoomEnv": "room",
     "Command": "command",
+    "LiveBody": "live",
     "MotionFrames": "wrappers",
     "motion_to_actions": "actions",
     "room_vector_env": "room_vector",

@@ -95,7 +95,7 @@ class BodyEnv(gymnasium.Env[Observation, np.ndarray]):
     """Base of both environments. One step is one chunk: 2 motion tokens in, 4 frames out, half a second.
 
     Args:
-        model: name of shipped weights, a folder of weights, or a loaded `StreamPipeline`.
+        model: name of shipped weights, a folder of weights, a loaded `StreamPipeline`, or another environment's model.
         max_seconds: length of an episode, after which it is truncated.
         render_mode: "rgb_array" for the newest frame, "rgb_array_list" for all frames since the last call.
         device: where the networks run.
@@ -108,12 +108,12 @@ class BodyEnv(gymnasium.Env[Observation, np.ndarray]):
 
     def __init__(
         self,
-        model: str | Path | StreamPipeline = "nano",
+        model: str | Path | StreamPipeline | Model = "nano",
         max_seconds: float = 30.0,
         render_mode: str | None = None,
         device: str = "cpu",
     ) -> None:
-        self.model = Model(model, device)
+        self.model = model if isinstance(model, Model) else Model(model, device)
         self.metadata = render_metadata(self.model, render_mode)
         self.max_steps = episode_steps(self.model, max_seconds)
         self.render_mode = render_mode

@@ -5,7 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_HOME = {"ScriptedPolicy": "scripted", "scripted_policy": "scripted"}
+_HOME = {
+    "LivePolicy": "live",
+    "ScriptedPolicy": "scripted",
+    "named_policy": "live",
+    "scripted_policy": "scripted",
+}
 
 __all__ = sorted(_HOME)
 

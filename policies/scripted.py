@@ -8,7 +8,6 @@ import gymnasium
 import numpy as np
 
 from egotwin_sim.envs.base import TOKEN_BOUND, BodyEnv, Observation
-from egotwin_sim.envs.room import RoomEnv
 from egotwin_sim.envs.wrappers import body_env
 from egotwin_sim.errors import UserError
 from egotwin_sim.motion import Motion, canonical_frame
@@ -65,7 +64,7 @@ class ScriptedPolicy:
         if start is not self._episode:
             self._episode = start
             self._synthesiser = Synthesiser(start.layout, self.seed)
-            self._door = None if isinstance(env, RoomEnv) else RoomWorld(start.layout, env.model.skeleton, size=16)
+            self._door = None if "door_angle" in info else RoomWorld(start.layout, env.model.skeleton, size=16)
             if self._door is not None:
                 self._door.reset(recent[-1:])
             self._plan: Motion | None = None

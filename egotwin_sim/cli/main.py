@@ -30,9 +30,11 @@ class Subcommand:
 
 SUBCOMMANDS = {
     "demo": Subcommand("egotwin_sim.cli.demo", "demo", "From a goal text to first-person frames and a moving body."),
+    "live": Subcommand("egotwin_sim.cli.live", "live", "A goal text moves a humanoid in real time."),
     "generate": Subcommand(
         "egotwin_sim.cli.generate", "generate", "Video and motion from text, video from motion, motion from video."
     ),
+    "track": Subcommand("egotwin_sim.cli.track", "track", "A simulated humanoid follows a motion; video and figures."),
     "data": Subcommand("egotwin_sim.cli.data", "app", "Generate, describe and verify datasets."),
     "model": Subcommand("egotwin_sim.cli.model", "app", "Make a model to train, and say what a size costs."),
     "train": Subcommand("egotwin_sim.cli.train", "app", "Train the model, stage by stage."),

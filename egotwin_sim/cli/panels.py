@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from io import BytesIO
 
@@ -27,11 +27,18 @@ def panel_video(panels: Mapping[str, np.ndarray], fps: int, title: str, columns:
     Returns:
         An mp4 file (H.264, yuv420p) and its frames, uint8 (T, H', W', 3).
     """
+    grid = np.stack(list(panel_frames(panels, title, columns)))
+    return mp4(grid, fps), grid
+
+
+def panel_frames(
+    panels: Mapping[str, Sequence[np.ndarray] | np.ndarray], title: str, columns: int = 2
+) -> Iterator[np.ndarray]:
+    """The frames of `panel_video` one by one; panels may be anything that gives pictures (H, W, 3) by number."""
     lengths = {len(frames) for frames in panels.values()}
     if len(lengths) != 1:
         raise ValueError(f"panels of different lengths {sorted(lengths)}")
     rows = [list(panels.items())[i : i + columns] for i in range(0, len(panels), columns)]
-    frames = []
     for t in range(lengths.pop()):
         canvas = Image.new("RGB", (columns * PANEL, BAR + len(rows) * (PANEL + BAR)), PAPER)
         _write(canvas, title, 0, 0)
@@ -41,9 +48,7 @@ def panel_video(panels: Mapping[str, np.ndarray], fps: int, title: str, columns:
                 picture = Image.fromarray(video[t]).resize((PANEL, PANEL), Image.Resampling.BICUBIC)
                 _write(canvas, label, x, y)
                 canvas.paste(picture, (x, y + BAR))
-        frames.append(np.asarray(canvas))
-    grid = np.stack(frames)
-    return _mp4(grid, fps), grid
+        yield np.asarray(canvas)
 
 
 def _write(canvas: Image.Image, text: str, x: int, y: int) -> None:
@@ -54,13 +59,15 @@ def _write(canvas: Image.Image, text: str, x: int, y: int) -> None:
     ImageDraw.Draw(canvas).text((x + 6, y + 5), text, fill=INK, font=font)
 
 
-def _mp4(frames: np.ndarray, fps: int) -> bytes:
+def mp4(frames: Iterable[np.ndarray], fps: int) -> bytes:
+    """Frames uint8 (H, W, 3), at least one, as an mp4 file (H.264, yuv420p)."""
     buffer = BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "16", "preset": "veryfast"})
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-        stream.codec_context.time_base = Fraction(1, fps)
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, fps)
         for index, pixels in enumerate(frames):
+            if index == 0:
+                stream.height, stream.width = pixels.shape[:2]
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, fps)
             container.mux(stream.encode(frame))

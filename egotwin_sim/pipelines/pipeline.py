@@ -176,9 +176,7 @@ class Pipeline:
 
     def _open(self, frames: Tensor, bodies: Sequence[BodyState]) -> Opening:
         """Chunk 0 from the first frames (B, 3, H, W) in [-1, 1] and the bodies."""
-        with self._autocast():
-            latent = self.video_vae.encode(frames[:, :, None])
-            _, decoder = self.video_vae.decode(latent)
+        latent, decoder = self._first(frames)
         features = np.stack([body.features for body in bodies])
         joints = self._joints(features)
         height, width = latent.shape[-2:]
@@ -189,6 +187,13 @@ class Pipeline:
         inputs = torch.cat([latent[:, :, 0].float(), nothing.prior, channels], dim=1)[:, None]
         token = self.motion_vae.tokenise(torch.from_numpy(features[:, None]).to(self.device))
         return Opening(inputs, token[:, :1].float(), decoder)
+
+    def _first(self, frames: Tensor) -> tuple[Tensor, DecoderCache]:
+        """Latents (B, C, 1, h, w) of frames (B, 3, H, W) without a past, and the decoder's memory of them."""
+        with self._autocast():
+            latent = self.video_vae.encode(frames[:, :, None])
+            _, decoder = self.video_vae.decode(latent)
+        return latent, decoder
 
     def _joints(self, features: np.ndarray) -> Tensor:
         """Joints in the head frame (n, J, 3) of features (n, D)."""

@@ -220,6 +220,24 @@ class StreamPipeline(Pipeline):
         )
 
     @torch.inference_mode()
+    def reanchor(self, state: DreamState, frames: Sequence[np.ndarray], motions: Sequence[Motion]) -> DreamState:
+        """Let dreams go on from what really was seen and how the bodies really are; see ``pipelines.reanchor``.
+
+        Args:
+            state: the dreams up to now.
+            frames: for each, what its eyes see now, uint8 (H, W, 3) RGB.
+            motions: for each, its body now, the last frame of a motion in the frame of the episode's start. A frame
+                before it, if any, gives the velocities.
+
+        Raises:
+            UserError: a frame of another size or type, a body of another skeleton or rate, another number of either,
+                or a state of another model.
+        """
+        from egotwin_sim.pipelines.reanchor import reanchored
+
+        return reanchored(self, state, frames, motions)
+
+    @torch.inference_mode()
     def generate(
         self,
         state: DreamState,

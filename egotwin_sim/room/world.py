@@ -32,6 +32,8 @@ GRIP_DISTANCE = 0.06  # metres between palm and handle within which the hand tak
 GRIP_SLACK = 0.09  # metres from the handle's path at which a hand lets go
 PALM_THICKNESS = 0.03  # metres from the palm point to the surface that the hand presses
 NEAR, FAR = 0.02, 30.0  # metres, clipping planes
+HINGE_DAMPING = 6.0  # N m s/rad; a leaf of 20 kg that was pushed slows down within a second
+HINGE_FRICTION = 0.5  # N m; the leaf stays where it was left
 TEXTURE_SIZE = 64  # pixels per side; one period of a pattern
 SUBSTEP = 0.05  # metres, the longest move that is checked at once: far below HEAD_RADIUS, so nothing is jumped over
 HANGING = np.deg2rad(78.0)  # from the T-pose's arms to hanging ones
@@ -215,7 +217,8 @@ class _Builder:
             type=mujoco.mjtJoint.mjJNT_HINGE,
             axis=[0.0, 0.0, door.swing],
             range=[0.0, DOOR_MAX_ANGLE],
-            damping=2.0,
+            damping=HINGE_DAMPING,
+            frictionloss=HINGE_FRICTION,
         )
         gap = 0.004
         leaf.add_geom(
@@ -321,8 +324,14 @@ class _Builder:
 def build_room(layout: RoomLayout, skeleton: Skeleton | None = None, size: int = 128) -> mujoco.MjSpec:
     """The MuJoCo spec of a room with the humanoid in it, ready to compile, for square images of `size` pixels."""
     spec = mujoco.MjSpec()
-    spec.modelname = f"room_{layout.seed}"
     build_humanoid(skeleton, spec)
+    furnish(spec, layout, size)
+    return spec
+
+
+def furnish(spec: mujoco.MjSpec, layout: RoomLayout, size: int) -> None:
+    """Adds a room's walls, furniture, door, lamps and sky to a spec in radians, for images of `size` pixels."""
+    spec.modelname = f"room_{layout.seed}"
     _Builder(spec, layout).build()
     tune_for_speed(spec, size, size)
     spec.add_texture(
@@ -337,7 +346,6 @@ def build_room(layout: RoomLayout, skeleton: Skeleton | None = None, size: int =
     # The clipping planes are multiples of the extent.
     spec.stat.extent = 1.0
     spec.visual.map.znear, spec.visual.map.zfar = NEAR, FAR
-    return spec
 
 
 class _Barriers:
