@@ -20,14 +20,13 @@ data_files = [
     ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
     (f"share/{NAME}", ["package.xml", "pyproject.toml", "README.md"]),  # symlink builds read the project table here
 ]
-for folder, pattern in (("launch", "ros/launch/*.launch.py"), ("config", "ros/config/*.yaml")):
-    if files := glob(pattern):
-        data_files.append((f"share/{NAME}/{folder}", files))
+for folder, pattern in (("launch", "ros/launch/*.launch.py"), ("config", "ros/config/*.*")):
+    data_files.append((f"share/{NAME}/{folder}", sorted(glob(pattern))))
 
 setup(
     packages=packages,
     package_dir=package_dir,
-    package_data={NAME: ["py.typed", "configs/*.yaml", "weights/**/*"]},
+    package_data={NAME: ["py.typed", "configs/*.yaml", "weights/**/*", "body/retargeting/tables/*.yaml"]},
     include_package_data=False,
     python_requires=">=3.11",
     license="Apache-2.0",

@@ -4,9 +4,11 @@ import ast
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import xml.etree.ElementTree as ElementTree
 import zipfile
@@ -22,6 +24,7 @@ import egotwin_sim
 
 ROOT = Path(__file__).resolve().parent.parent
 SIBLINGS = ("ros", "envs", "policies")
+EXTRAS_OF_TEST = ("ros", "ik")  # which the extra test brings along
 HEAVY = ("torch", "mujoco", "transformers", "diffusers", "av", "pyarrow", "pandas", "rclpy")
 
 
@@ -41,6 +44,11 @@ def python_files(folder: Path) -> list[Path]:
     ]
 
 
+def modules(folder: Path) -> list[Path]:
+    """What is imported; launch files are read by `ros2 launch` and installed as data."""
+    return [path for path in python_files(folder) if not path.name.endswith(".launch.py")]
+
+
 @pytest.fixture(scope="module")
 def distribution() -> tuple[set[str], dict[str, str]]:
     """The packages that setup.py names, and the folders that it maps them to."""
@@ -58,7 +66,7 @@ def test_every_folder_with_modules_is_a_package_that_setup_names(distribution: t
     packages, package_dir = distribution
     expected = set()
     for top in ("egotwin_sim", *SIBLINGS):
-        for path in python_files(ROOT / top):
+        for path in modules(ROOT / top):
             name = ".".join(path.parent.relative_to(ROOT).parts)
             expected.add(name if top == "egotwin_sim" else f"egotwin_sim.{name}")
     assert packages == expected
@@ -131,8 +139,11 @@ def pinned() -> dict[str, str]:
 def test_every_base_and_test_library_is_pinned_within_its_declared_range() -> None:
     pins = pinned()
     checked = 0
+    extras = ("test", "dev", *EXTRAS_OF_TEST)
     for requirement in declared_requirements():
-        if requirement.marker is None or any(requirement.marker.evaluate({"extra": name}) for name in ("test", "dev")):
+        if canonicalize_name(requirement.name) == "egotwin-sim":
+            assert requirement.extras == set(EXTRAS_OF_TEST)
+        elif requirement.marker is None or any(requirement.marker.evaluate({"extra": name}) for name in extras):
             assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
             checked += 1
     assert checked > 20
@@ -142,6 +153,27 @@ def test_every_base_and_test_library_is_pinned_within_its_declared_range() -> No
 def test_the_non_commercial_library_is_in_its_own_extra_only() -> None:
     markers = [str(r.marker) for r in declared_requirements() if canonicalize_name(r.name) == "smplx"]
     assert markers == ['extra == "smplx"']
+
+
+def project_scripts() -> dict[str, str]:
+    """The console scripts that pyproject.toml declares."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+
+def test_ros_and_colcon_come_with_the_test_environment() -> None:
+    """Tests that skip without them would otherwise be skipped for good."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {f"egotwin_sim[{','.join(EXTRAS_OF_TEST)}]", "colcon-common-extensions"} <= set(extras["test"])
+    assert {"ros-rclpy[fastrtps]", "ros-sensor-msgs", "ros-trajectory-msgs"} <= set(extras["ros"])
+
+
+def test_console_scripts_point_at_functions() -> None:
+    for target in project_scripts().values():
+        module, _, function = target.partition(":")
+        path = ROOT.joinpath(*module.split("."))
+        path = path if module.split(".")[1] not in SIBLINGS else ROOT.joinpath(*module.split(".")[1:])
+        tree = ast.parse(path.with_suffix(".py").read_text())
+        assert function in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)], target
 
 
 def copy_of_the_checkout(target: Path) -> Path:
@@ -179,7 +211,7 @@ def test_wheel_holds_one_top_level_name_and_every_module(builds: tuple[Path, Pat
     assert {name.split("/")[0] for name in names if not re.match(r"[^/]+\.(dist-info|data)/", name)} == {"egotwin_sim"}
     expected = set()
     for top in ("egotwin_sim", *SIBLINGS):
-        for path in python_files(source / top):
+        for path in modules(source / top):
             name = str(path.relative_to(source))
             expected.add(name if top == "egotwin_sim" else f"egotwin_sim/{name}")
     assert modules_of([name for name in names if name.startswith("egotwin_sim/")]) == expected
@@ -222,3 +254,66 @@ def test_installed_package_works_away_from_the_checkout(
     )
     home = source if editable else site
     assert all(Path(path).is_relative_to(home.resolve()) for path in child.stdout.split()), child.stdout
+
+
+def colcon(command: str, source: Path, *words: str) -> None:
+    """Run colcon in a copy of the checkout; it looks packages up where the ROS wheels lie."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {"AMENT_PREFIX_PATH": sys.prefix, "PATH": f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}"}
+    child = subprocess.run(
+        [Path(sys.prefix) / "bin" / "colcon", command, *words],
+        cwd=source,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert child.returncode == 0, child.stdout + child.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["--symlink-install"]], ids=["copied", "symlinked"])
+def test_colcon_builds_the_root_and_an_installed_node_starts(tmp_path: Path, words: list[str]) -> None:
+    pytest.importorskip("colcon_core", reason="colcon is not installed; it comes with the extra test")
+    pytest.importorskip("rclpy", reason="rclpy is not installed; it comes with the extra test")
+    from lifecycle_msgs.srv import GetState
+
+    from tests.ros.harness import Client, free_domain
+
+    source = copy_of_the_checkout(tmp_path / "source")
+    colcon("build", source, *words)
+    prefix = source / "install" / "egotwin_sim"
+    share = prefix / "share" / "egotwin_sim"
+    assert {path.name for path in (prefix / "lib" / "egotwin_sim").iterdir()} == set(project_scripts())
+    assert {path.name for path in (share / "launch").iterdir()} == {"live.launch.py", "dream_only.launch.py"}
+    config = {"live.yaml", "fastdds_large_images.xml", "egotwin.rviz"}
+    assert {path.name for path in (share / "config").iterdir()} == config
+    assert (share / "package.xml").is_file()
+    assert (prefix / "share" / "ament_index" / "resource_index" / "packages" / "egotwin_sim").exists()
+
+    domain, namespace = free_domain(), f"/installed_{os.getpid()}"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {"AMENT_PREFIX_PATH": sys.prefix, "ROS_DOMAIN_ID": str(domain), "ROS_LOG_DIR": str(tmp_path)}
+    setup = f"source {source}/install/local_setup.bash && exec "
+    where = subprocess.run(
+        ["bash", "-c", setup + f"{sys.executable} -c 'import egotwin_sim.ros; print(egotwin_sim.ros.__file__)'"],
+        env=environment, cwd=tmp_path, check=True, capture_output=True, text=True,
+    ).stdout.strip()  # fmt: skip
+    assert Path(where).resolve().is_relative_to(source.resolve())
+    with (tmp_path / "node.log").open("wb") as log:
+        node = subprocess.Popen(
+            ["bash", "-c", setup + f"{prefix}/lib/egotwin_sim/policy_node --ros-args -r __ns:={namespace} "
+             "-p policy:=\"''\" -p autostart:=true"],
+            env=environment, cwd=tmp_path, stdout=log, stderr=log,
+        )  # fmt: skip
+    client = Client(domain, namespace)
+    try:
+
+        def active() -> bool:
+            answer = client.call(GetState, "policy/get_state", GetState.Request())
+            return bool(answer.current_state.label == "active")
+
+        client.until(active, "the installed node")
+        node.send_signal(signal.SIGINT)
+        assert node.wait(60) == 0, (tmp_path / "node.log").read_text()
+    finally:
+        client.close()
+        node.kill()
