@@ -34,9 +34,7 @@ def run(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]
 def test_dream_quality(weights: Path, tmp_path: Path) -> None:
     data = generate_room_dataset(tmp_path / "data", 16, seed=3, workers=1, size=SIZE)
     out, sheet = tmp_path / "figures.json", tmp_path / "sheet.png"
-    done = run(
-        "dream_quality.py", "--data", data, "--clips", "4", "--weights", weights, "--out", out, "--sheet", sheet
-    )
+    done = run("dream_quality.py", "--data", data, "--clips", "4", "--weights", weights, "--out", out, "--sheet", sheet)
     assert done.returncode == 0, done.stderr
     figures = json.loads(out.read_text())
     assert sheet.is_file()
@@ -140,3 +138,25 @@ def test_dream_steps(weights: Path, tmp_path: Path) -> None:
 def test_gpu_speed_says_that_there_is_no_gpu() -> None:
     done = run("gpu_speed.py")
     assert done.returncode == 2 and "no CUDA GPU" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_live(weights: Path, tmp_path: Path) -> None:
+    out, plot = tmp_path / "live.json", tmp_path / "drift.png"
+    arguments = ("--weights", weights, "--seconds", "2", "--rooms", "1", "--out", out, "--plot", plot)
+    done = run("live.py", "loop", "drift", *arguments)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(out.read_text())
+    assert figures["loop"]["states_hz"] > 0 and {"simulation", "dreamer", "head_camera"} <= set(
+        figures["loop"]["cores"]
+    )
+    assert set(figures["drift"]["rows"]) == {"without anchors", "an anchor every 1 s"} and plot.is_file()
+    done = run("live.py", "lop")
+    assert done.returncode == 1 and "part 'lop' is unknown" in done.stderr
+
+
+def test_tracking(tmp_path: Path) -> None:
+    out = tmp_path / "tracking.json"
+    done = run("tracking.py", "--each", "1", "--bodies", "--out", out)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(out.read_text())["rows"]
+    assert len(rows) == 9 and all(row["success"] for row in rows if row["mode"] != "pd" or row["clip"] != "walk")
