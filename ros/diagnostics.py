@@ -16,7 +16,7 @@ from .messages import time_message
 from .qos import STATE
 
 PERIOD_SECONDS = 1.0
-FLUSH_SECONDS = 1.0
+FLUSH_SECONDS = 2.0
 LOOK_SECONDS = 0.02
 
 
