@@ -18,6 +18,9 @@ from egotwin_sim.motion import Motion
 from egotwin_sim.pipelines.stream import StreamPipeline
 
 HORIZON = 0.6  # simulated seconds of motion that are left when the next step is begun
+# Seconds beyond the horizon that must be left to tie the dream to a frame, which takes as long as a step: else the step
+# that is due next would come too late. The next frame will do as well.
+ANCHOR_ROOM = 0.2
 KEPT = 200  # steps whose times are kept for the quantiles
 TOKEN_BOUND = 8.0  # as of the environments' actions: no motion is beyond
 
@@ -170,7 +173,10 @@ class Dreamer:
         return None
 
     def anchor(self, frame: np.ndarray, body: Motion, at: float, *, cut: bool = False) -> None:
-        """Ties the dream to a frame that was really seen, the newest one counts; see `LiveDream.anchor`."""
+        """Ties the dream to a frame that was really seen, the newest one counts; see `LiveDream.anchor`.
+
+        One that would make the coming step late is dropped.
+        """
         with self._changed:
             self._counts["dropped"] += self._anchor is not None
             self._anchor = _Anchor(frame, body, at, cut)
@@ -258,6 +264,9 @@ class Dreamer:
                 # Between two steps that are due, each is taken up once: a flood of them must not stop the dream.
                 goal = goal if self._may("goal", goal) else None
                 anchor = anchor if goal is None and self._may("anchor", anchor) else None
+                if anchor is not None and not self._has_room(anchor):
+                    self._counts["dropped"] += 1
+                    self._anchor = anchor = None
                 if goal is not None:
                     self._goal = None
                 elif anchor is not None:
@@ -284,6 +293,11 @@ class Dreamer:
 
     def _may(self, name: str, waiting: object) -> bool:
         return waiting is not None and self.dream.begun and not (self._due and name in self._taken)
+
+    def _has_room(self, anchor: _Anchor) -> bool:
+        """Whether there is time for an anchor: much motion is left, or none, or something is in the way."""
+        left = self.dream.end_s - self._now
+        return anchor.cut or left <= 0.0 or left >= self.horizon + ANCHOR_ROOM - 1e-6
 
     def _run(self) -> None:
         # A core is left to the simulation and its camera: threads that wait for one another on too few cores take

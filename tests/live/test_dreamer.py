@@ -28,7 +28,7 @@ def frame(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
 
 
-HORIZON = 0.4  # seconds, less than a chunk: one is enough
+HORIZON = 0.3  # seconds, less than a chunk by what an anchor needs: one chunk is enough
 
 
 def body() -> Motion:
@@ -250,3 +250,14 @@ def test_the_thread_dreams_when_it_is_time_and_ends_when_told(pipeline: StreamPi
     dreamer.stop()
     assert not dreamer.running and dreamer.status()["chunks"] == 2
     assert "dreamer" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_an_anchor_that_would_make_the_coming_step_late_is_dropped(pipeline: StreamPipeline) -> None:
+    dreamer, _ = begun(pipeline, horizon=0.2)
+    assert work(dreamer) == 1 and dreamer.buffered_until == 0.5
+    for time_s, cut, counts in ((0.05, False, (1, 0)), (0.15, False, (1, 1)), (0.15, True, (2, 1))):
+        dreamer.tell_time(time_s)
+        dreamer.anchor(frame(), body(), 0.0 if not cut else 0.15, cut=cut)
+        dreamer.work()
+        told = dreamer.status()
+        assert (told["anchors"], told["dropped"]) == counts
